@@ -1,0 +1,198 @@
+//! Hands the tensors of a checkpoint to a model's constructors, one by one.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::{bf16, f16};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+use safetensors::Dtype;
+use sha2::{Digest, Sha256};
+
+use super::{LoadError, RawTensor, Source};
+use crate::nn::{MatrixPacker, MatrixValues};
+
+/// Where the weights of a model go, and in which form.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The device; its default float type is the type of all activations.
+    pub device: Device,
+    /// Keeps the matrices of linear layers in a form of its own where Burn's is slow; `None`: plain tensors.
+    pub packer: Option<Arc<dyn MatrixPacker>>,
+}
+
+impl Placement {
+    /// Plain tensors on `device`.
+    pub fn plain(device: &Device) -> Self {
+        Self { device: device.clone(), packer: None }
+    }
+}
+
+/// A position in the tree of a checkpoint's names, from which a layer takes its tensors.
+#[derive(Clone)]
+pub struct Weights {
+    shared: Arc<Shared>,
+    prefix: String,
+}
+
+struct Shared {
+    origin: Origin,
+    used: Mutex<BTreeSet<String>>,
+    placement: Placement,
+}
+
+enum Origin {
+    Checkpoint(Box<dyn Source>),
+    Random { seed: u64 },
+}
+
+impl Weights {
+    /// Takes tensors from `source`.
+    pub fn new(source: Box<dyn Source>, placement: Placement) -> Self {
+        Self::from_origin(Origin::Checkpoint(source), placement)
+    }
+
+    /// Draws every tensor at random: matrices and kernels normal with variance `1 / fan_in`, vectors called `weight`
+    /// one, other vectors zero. A tensor depends on `seed` and its own name only.
+    pub fn random(seed: u64, placement: Placement) -> Self {
+        Self::from_origin(Origin::Random { seed }, placement)
+    }
+
+    fn from_origin(origin: Origin, placement: Placement) -> Self {
+        let shared = Shared { origin, used: Mutex::default(), placement };
+        Self { shared: Arc::new(shared), prefix: String::new() }
+    }
+
+    /// The device that tensors are placed on.
+    pub fn device(&self) -> &Device {
+        &self.shared.placement.device
+    }
+
+    /// One level down: `weights.sub("layers").sub(3)` looks at `….layers.3.…`.
+    #[must_use]
+    pub fn sub(&self, name: impl std::fmt::Display) -> Self {
+        Self { shared: Arc::clone(&self.shared), prefix: self.key(&name.to_string()) }
+    }
+
+    /// Whether the checkpoint has `name` here; always `false` for random weights.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.shared.origin {
+            Origin::Checkpoint(source) => source.shape(&self.key(name)).is_some(),
+            Origin::Random { .. } => false,
+        }
+    }
+
+    /// One tensor, in the device's default float type.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is missing, of another shape, or not made of floating-point numbers.
+    pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, LoadError> {
+        let data = match self.raw(name, &shape)? {
+            Some(raw) => TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape, burn_dtype(raw.dtype)),
+            None => TensorData::new(self.drawn(name, &shape), shape),
+        };
+        let float = self.device().settings().float_dtype.into();
+        Ok(Tensor::from_data(data.convert_dtype(float), self.device()))
+    }
+
+    /// One tensor as `f32` on the host, for what is computed once at loading.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        Ok(match self.raw(name, shape)? {
+            Some(raw) => to_f32(&raw),
+            None => self.drawn(name, shape),
+        })
+    }
+
+    /// The matrix of a linear layer `[out, in]`, packed where the placement packs.
+    pub(crate) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<crate::nn::Matrix, LoadError> {
+        let Some(packer) = &self.shared.placement.packer else {
+            return Ok(crate::nn::Matrix::plain(self.tensor(name, shape)?));
+        };
+        let packed = match self.raw(name, &shape)? {
+            Some(raw) => packer.pack(shape, MatrixValues::from_raw(&raw)),
+            None => packer.pack(shape, MatrixValues::F32(self.drawn(name, &shape).into())),
+        };
+        Ok(crate::nn::Matrix::packed(packed))
+    }
+
+    /// Marks `name` as known but not needed.
+    pub fn ignore(&self, name: &str) {
+        self.mark(self.key(name));
+    }
+
+    /// Checks that every tensor of the checkpoint was used.
+    ///
+    /// # Errors
+    /// [`LoadError::Unused`] names those that were not.
+    pub fn finish(&self) -> Result<(), LoadError> {
+        let Origin::Checkpoint(source) = &self.shared.origin else { return Ok(()) };
+        let used = self.shared.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys: Vec<String> = source.names().into_iter().filter(|name| !used.contains(name)).collect();
+        keys.sort();
+        if keys.is_empty() { Ok(()) } else { Err(LoadError::Unused { keys }) }
+    }
+
+    fn raw(&self, name: &str, shape: &[usize]) -> Result<Option<RawTensor<'_>>, LoadError> {
+        let Origin::Checkpoint(source) = &self.shared.origin else { return Ok(None) };
+        let key = self.key(name);
+        let raw = source.read(&key)?;
+        if raw.shape != shape {
+            return Err(LoadError::Shape { key, found: raw.shape, expected: shape.to_vec() });
+        }
+        if !matches!(raw.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(LoadError::Dtype { key, found: format!("{:?}", raw.dtype) });
+        }
+        self.mark(key);
+        Ok(Some(raw))
+    }
+
+    fn drawn(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let Origin::Random { seed } = self.shared.origin else { unreachable!("a checkpoint is read, not drawn") };
+        let len = shape.iter().product();
+        if shape.len() < 2 {
+            return vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; len];
+        }
+        let digest: [u8; 32] = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(self.key(name)).finalize().into();
+        let mut generator = ChaCha8Rng::from_seed(digest);
+        let scale = 1.0 / (shape[1..].iter().product::<usize>() as f32).sqrt();
+        StandardNormal.sample_iter(&mut generator).take(len).map(|value: f32| value * scale).collect()
+    }
+
+    fn mark(&self, key: String) {
+        self.shared.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}.{name}", self.prefix) }
+    }
+}
+
+fn burn_dtype(of: Dtype) -> DType {
+    match of {
+        Dtype::F64 => DType::F64,
+        Dtype::F16 => DType::F16,
+        Dtype::BF16 => DType::BF16,
+        _ => DType::F32,
+    }
+}
+
+/// The elements of a floating-point tensor as `f32`.
+pub(crate) fn to_f32(raw: &RawTensor<'_>) -> Vec<f32> {
+    match raw.dtype {
+        Dtype::F64 => chunks(&raw.bytes).map(|bytes| f64::from_le_bytes(bytes) as f32).collect(),
+        Dtype::F16 => chunks(&raw.bytes).map(|bytes| f16::from_le_bytes(bytes).to_f32()).collect(),
+        Dtype::BF16 => chunks(&raw.bytes).map(|bytes| bf16::from_le_bytes(bytes).to_f32()).collect(),
+        _ => chunks(&raw.bytes).map(f32::from_le_bytes).collect(),
+    }
+}
+
+/// The bytes in groups of `N`: one element each, whatever the alignment of the file.
+pub(crate) fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks::<N>().0.iter().copied()
+}

@@ -1,0 +1,216 @@
+//! One shape for all sites, `[row, time, head, feature]`, and the edits on it.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use burn::tensor::Tensor;
+
+use super::{
+    point::{HookPoint, Site},
+    run::HookError,
+    spec::{Axis, Branch, Change, Edit, Value},
+};
+
+/// Tensors that edits take their values from, by name, in any rank up to five.
+pub type HookTensors = BTreeMap<String, Tensor<5>>;
+
+/// Rows and steps that a tensor at a hook point covers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// Sequences per guidance branch.
+    pub(crate) sequences: usize,
+    /// First step.
+    pub(crate) start: usize,
+}
+
+/// `x` as `[row, time, head, feature]`; sites without heads have one.
+pub(crate) fn to_block<const D: usize>(site: Site, x: Tensor<D>) -> Tensor<4> {
+    match D {
+        3 => {
+            let [row, time, feature] = [x.dims()[0], x.dims()[1], x.dims()[2]];
+            x.reshape([row, time, 1, feature])
+        }
+        4 => {
+            let dims = x.dims();
+            let x = x.reshape([dims[0], dims[1], dims[2], dims[3]]);
+            if site.time_axis() == 2 { x.swap_dims(1, 2) } else { x }
+        }
+        _ => panic!("a hook point takes tensors of rank 3 or 4, not {D}"),
+    }
+}
+
+/// The inverse of [`to_block`].
+pub(crate) fn from_block<const D: usize>(site: Site, x: Tensor<4>, shape: [usize; D]) -> Tensor<D> {
+    if D == 4 && site.time_axis() == 2 { x.swap_dims(1, 2).reshape(shape) } else { x.reshape(shape) }
+}
+
+/// An edit whose values are on the device.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    pub(crate) edit: Edit,
+    values: Option<Values>,
+}
+
+/// Values as `[branch · row, step, head, feature]`, absent axes being of length 1.
+#[derive(Debug, Clone)]
+struct Values {
+    tensor: Tensor<4>,
+    branches: bool,
+    rows: Option<usize>,
+    steps: bool,
+}
+
+impl Resolved {
+    pub(crate) fn new(edit: &Edit, tensors: &HookTensors) -> Result<Self, HookError> {
+        let values = match &edit.change {
+            Change::Add { value, .. } | Change::Replace { value } | Change::ProjectOut { value } => {
+                Some(Values::new(value, tensors)?)
+            }
+            Change::Zero | Change::Scale { .. } => None,
+        };
+        Ok(Self { edit: edit.clone(), values })
+    }
+
+    /// Applies the edit to the part of `x` that its scope covers.
+    pub(crate) fn apply(&self, point: HookPoint, mut x: Tensor<4>, extent: Extent) -> Result<Tensor<4>, HookError> {
+        let scope = &self.edit.scope;
+        if matches!(self.edit.change, Change::Add { scale, .. } if scale == 0.0) {
+            return Ok(x);
+        }
+        let [rows, time, heads, features] = x.dims();
+        let steps = extent.start..extent.start + time;
+        let wanted = scope.steps.clone().unwrap_or_else(|| steps.clone());
+        let steps = steps.start.max(wanted.start)..steps.end.min(wanted.end);
+        if steps.is_empty() {
+            return Ok(x);
+        }
+        let head_ranges = match &scope.heads {
+            Some(_) if point.site.head_axis().is_none() => return Err(HookError::NoHeads { point }),
+            Some(list) => ranges(list, heads).ok_or(HookError::Beyond { point, what: "head", len: heads })?,
+            None => vec![0..heads],
+        };
+        for branch in 0..rows / extent.sequences {
+            let named = if branch == 0 { Branch::Cond } else { Branch::Uncond };
+            if scope.branch.is_some_and(|only| only != named) {
+                continue;
+            }
+            let sequences = match &scope.rows {
+                Some(list) => {
+                    let len = extent.sequences;
+                    ranges(list, len).ok_or(HookError::Beyond { point, what: "row", len })?
+                }
+                None => vec![0..extent.sequences],
+            };
+            for sequence in sequences {
+                for heads in &head_ranges {
+                    let first = branch * extent.sequences;
+                    let part = [
+                        first + sequence.start..first + sequence.end,
+                        steps.start - extent.start..steps.end - extent.start,
+                        heads.clone(),
+                        0..features,
+                    ];
+                    let old = x.clone().slice(part.clone());
+                    let values = match &self.values {
+                        Some(values) => Some(values.of(point, branch, &sequence, &steps, heads, features)?),
+                        None => None,
+                    };
+                    x = x.slice_assign(part, self.changed(old, values));
+                }
+            }
+        }
+        Ok(x)
+    }
+
+    fn changed(&self, x: Tensor<4>, values: Option<Tensor<4>>) -> Tensor<4> {
+        let shape = x.shape();
+        match (&self.edit.change, values) {
+            (Change::Scale { factor }, _) => x * *factor,
+            (Change::Add { scale, .. }, Some(value)) if *scale == 1.0 => x + value,
+            (Change::Add { scale, .. }, Some(value)) => x + value * *scale,
+            (Change::Replace { .. }, Some(value)) => value.expand(shape),
+            (Change::ProjectOut { .. }, Some(direction)) => {
+                let along = (x.clone() * direction.clone()).sum_dim(3);
+                let length = (direction.clone() * direction.clone()).sum_dim(3);
+                x - along / length * direction
+            }
+            _ => x.zeros_like(),
+        }
+    }
+}
+
+impl Values {
+    fn new(value: &Value, tensors: &HookTensors) -> Result<Self, HookError> {
+        let bad = |reason: &str| HookError::Value { name: value.tensor.clone(), reason: reason.to_owned() };
+        let tensor = tensors.get(&value.tensor).ok_or_else(|| bad("there is no tensor of this name"))?;
+        if !value.axes.is_sorted() || value.axes.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(bad("axes must appear once each, in the order branch, row, step, head, feature"));
+        }
+        let dims = tensor.dims();
+        let (padding, lengths) = dims.split_at(5 - value.axes.len());
+        if padding.iter().any(|&len| len != 1) {
+            return Err(bad(&format!("it has more axes than the {} that are named", value.axes.len())));
+        }
+        let len = |axis| value.axes.iter().position(|&of| of == axis).map(|index| lengths[index]);
+        let or_one = |axis| len(axis).unwrap_or(1);
+        if len(Axis::Branch).is_some_and(|branches| branches != 2) {
+            return Err(bad("a branch axis has two entries, conditional and unconditional"));
+        }
+        let shape = [
+            or_one(Axis::Branch) * or_one(Axis::Row),
+            or_one(Axis::Step),
+            or_one(Axis::Head),
+            or_one(Axis::Feature),
+        ];
+        Ok(Self {
+            tensor: tensor.clone().reshape(shape),
+            branches: len(Axis::Branch).is_some(),
+            rows: len(Axis::Row),
+            steps: len(Axis::Step).is_some(),
+        })
+    }
+
+    fn of(
+        &self,
+        point: HookPoint,
+        branch: usize,
+        sequences: &Range<usize>,
+        steps: &Range<usize>,
+        heads: &Range<usize>,
+        features: usize,
+    ) -> Result<Tensor<4>, HookError> {
+        let [_, all_steps, all_heads, all_features] = self.tensor.dims();
+        let within = |range: Range<usize>, len: usize, what: &'static str| {
+            if range.end <= len { Ok(range) } else { Err(HookError::Beyond { point, what, len }) }
+        };
+        let branch = if self.branches { branch } else { 0 };
+        let first = match self.rows {
+            Some(rows) => {
+                let range = within(sequences.clone(), rows, "row")?;
+                branch * rows + range.start..branch * rows + range.end
+            }
+            None => branch..branch + 1,
+        };
+        let steps = if self.steps { within(steps.clone(), all_steps, "step")? } else { 0..1 };
+        let heads = if all_heads == 1 { 0..1 } else { within(heads.clone(), all_heads, "head")? };
+        if all_features != 1 && all_features < features {
+            return Err(HookError::Beyond { point, what: "feature", len: all_features });
+        }
+        // A pattern's values may cover keys that are still to come.
+        Ok(self.tensor.clone().slice([first, steps, heads, 0..all_features.min(features)]))
+    }
+}
+
+/// Sorted indices as runs of neighbours; `None` if one is not below `len`.
+fn ranges(list: &[usize], len: usize) -> Option<Vec<Range<usize>>> {
+    let mut sorted = list.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for index in sorted {
+        match runs.last_mut() {
+            Some(run) if run.end == index => run.end += 1,
+            _ => runs.push(index..index + 1),
+        }
+    }
+    runs.last().is_none_or(|run| run.end <= len).then_some(runs)
+}

@@ -1,0 +1,182 @@
+//! What hooks have captured.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, ExecutionError, Tensor};
+
+use super::{
+    block::Extent,
+    point::{HookPoint, Inner, Site},
+    run::HookError,
+    spec::Reduce,
+};
+
+/// A captured tensor.
+#[derive(Debug, Clone)]
+pub struct Captured {
+    /// Where.
+    pub point: HookPoint,
+    /// What was kept.
+    pub reduce: Reduce,
+    /// Names of the axes of [`Self::tensor`] that have a meaning at this site, outermost first; the others are 1 long.
+    pub axes: Vec<&'static str>,
+    /// `[branch, prompt, step, head, feature]`; 1 long where the reducer or the site has no such axis.
+    pub tensor: Tensor<5>,
+}
+
+impl Captured {
+    /// Shape without the axes that the site or the reducer does not have.
+    pub fn shape(&self) -> Vec<usize> {
+        let dims = self.tensor.dims();
+        self.axes.iter().map(|name| dims[AXES.iter().position(|of| of == name).unwrap_or(0)]).collect()
+    }
+
+    /// Name in a file: the point, and the reducer if it is not `everything`.
+    pub fn name(&self) -> String {
+        match self.reduce {
+            Reduce::Everything => self.point.to_string(),
+            Reduce::MeanPrompts => format!("{}:mean_prompts", self.point),
+            Reduce::MeanTime => format!("{}:mean_time", self.point),
+            Reduce::LastStep => format!("{}:last_step", self.point),
+        }
+    }
+
+    /// The values as `f32`, row-major in [`Self::shape`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub async fn values(&self) -> Result<Vec<f32>, ExecutionError> {
+        let data = self.tensor.clone().cast(DType::F32).into_data_async().await?;
+        Ok(data.try_to_vec().unwrap_or_default())
+    }
+}
+
+const AXES: [&str; 5] = ["branch", "prompt", "step", "head", "feature"];
+
+/// All captured tensors of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Cache {
+    /// In the order of the points.
+    pub entries: Vec<Captured>,
+}
+
+impl Cache {
+    pub(crate) fn new(entries: Vec<Captured>) -> Self {
+        Self { entries }
+    }
+
+    /// The tensor at `point`, of the first reducer that was asked for.
+    pub fn get(&self, point: HookPoint) -> Option<&Captured> {
+        self.entries.iter().find(|entry| entry.point == point)
+    }
+}
+
+/// Collects one point over steps and batches.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    point: HookPoint,
+    reduce: Reduce,
+    /// Of the batch that is running, `[row, step, head, feature]` each.
+    chunks: Vec<Tensor<4>>,
+    /// Sequences per guidance branch of the batch that is running.
+    sequences: usize,
+    /// Steps summed into `chunks[0]` by [`Reduce::MeanTime`].
+    steps: usize,
+    /// Finished batches, `[branch, prompt, step, head, feature]`.
+    batches: Vec<Tensor<5>>,
+    /// [`Reduce::MeanPrompts`]: first step → sum over prompts `[branch, step, head, feature]` and their number.
+    sums: BTreeMap<usize, (Tensor<4>, usize)>,
+}
+
+impl Recorder {
+    pub(crate) fn new(point: HookPoint, reduce: Reduce) -> Result<Self, HookError> {
+        let grows = matches!(point.site, Site::SelfAttn(Inner::Pattern));
+        if grows && matches!(reduce, Reduce::MeanPrompts | Reduce::MeanTime) {
+            return Err(HookError::Ragged { point });
+        }
+        Ok(Self { point, reduce, chunks: vec![], sequences: 1, steps: 0, batches: vec![], sums: BTreeMap::new() })
+    }
+
+    pub(crate) fn record(&mut self, x: Tensor<4>, extent: Extent) {
+        self.sequences = extent.sequences;
+        let [rows, time, heads, features] = x.dims();
+        match self.reduce {
+            Reduce::Everything => self.chunks.push(x),
+            Reduce::LastStep => self.chunks = vec![x.slice([0..rows, time - 1..time])],
+            Reduce::MeanTime => {
+                let sum = x.sum_dim(1);
+                self.steps += time;
+                self.chunks = vec![match self.chunks.pop() {
+                    Some(so_far) => so_far + sum,
+                    None => sum,
+                }];
+            }
+            Reduce::MeanPrompts => {
+                let branches = rows / extent.sequences;
+                let sum = x
+                    .reshape([branches, extent.sequences, time, heads, features])
+                    .sum_dim(1)
+                    .reshape([branches, time, heads, features]);
+                let (sum, count) = match self.sums.remove(&extent.start) {
+                    Some((so_far, count)) => (so_far + sum, count + extent.sequences),
+                    None => (sum, extent.sequences),
+                };
+                self.sums.insert(extent.start, (sum, count));
+            }
+        }
+    }
+
+    pub(crate) fn end_batch(&mut self) {
+        let chunks = std::mem::take(&mut self.chunks);
+        if chunks.is_empty() {
+            return;
+        }
+        let mut batch = join(chunks, 1);
+        if self.reduce == Reduce::MeanTime {
+            batch = batch / std::mem::take(&mut self.steps) as f64;
+        }
+        let [rows, steps, heads, features] = batch.dims();
+        let branches = rows / self.sequences;
+        self.batches.push(batch.reshape([branches, self.sequences, steps, heads, features]));
+    }
+
+    pub(crate) fn finish(self) -> Option<Captured> {
+        let tensor = if self.reduce == Reduce::MeanPrompts {
+            let means = self.sums.into_values().map(|(sum, count)| (sum / count as f64).unsqueeze_dim(1)).collect();
+            Tensor::cat(means, 2)
+        } else if self.batches.is_empty() {
+            return None;
+        } else {
+            join(self.batches, 1)
+        };
+        let site = self.point.site;
+        let has = |axis: &&'static str| match *axis {
+            "prompt" => self.reduce != Reduce::MeanPrompts,
+            "step" => matches!(self.reduce, Reduce::Everything | Reduce::MeanPrompts),
+            "head" => site.head_axis().is_some() || site == Site::Logits,
+            _ => true,
+        };
+        let axes = AXES.into_iter().filter(has).collect();
+        Some(Captured { point: self.point, reduce: self.reduce, axes, tensor })
+    }
+}
+
+/// Joins tensors along `axis`; where they differ in another axis, the shorter are filled with zeros at the end.
+fn join<const D: usize>(parts: Vec<Tensor<D>>, axis: usize) -> Tensor<D> {
+    let mut largest = [0; D];
+    for part in &parts {
+        for (most, len) in largest.iter_mut().zip(part.dims()) {
+            *most = len.max(*most);
+        }
+    }
+    let filled = parts.into_iter().map(|part| {
+        let mut shape = largest;
+        shape[axis] = part.dims()[axis];
+        if part.dims() == shape {
+            return part;
+        }
+        let here = part.dims().map(|len| 0..len);
+        Tensor::zeros(shape, (&part.device(), part.dtype())).slice_assign(here, part)
+    });
+    Tensor::cat(filled.collect(), axis)
+}

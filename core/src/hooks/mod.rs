@@ -1,0 +1,16 @@
+//! Hooks: the tensors of a model by name, to look at and to change.
+//!
+//! A [`Spec`] (plain data) goes into [`Hooks`], which goes through the model: every interesting tensor passes
+//! [`Hooks::at`], which returns it unchanged when nothing is asked. What was captured comes out as a [`Cache`].
+
+mod block;
+mod cache;
+mod point;
+mod run;
+mod spec;
+
+pub use block::HookTensors;
+pub use cache::{Cache, Captured};
+pub use point::{HookPoint, Inner, Part, PointError, Site, edit_distance};
+pub use run::{HookError, Hooks};
+pub use spec::{Axis, Branch, Capture, Change, Edit, Reduce, Scope, Selector, Spec, Value};

@@ -1,0 +1,168 @@
+//! Hooks on their way through a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::Tensor;
+
+use super::{
+    block::{Extent, HookTensors, Resolved, from_block, to_block},
+    cache::{Cache, Recorder},
+    point::{HookPoint, PointError},
+    spec::Spec,
+};
+
+/// A spec that cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HookError {
+    /// A name that the model does not have.
+    #[error(transparent)]
+    Unknown(#[from] PointError),
+    /// A point was asked for but the run never passed it.
+    #[error("hook point `{point}` was asked for, but the run never reached it")]
+    NeverFired {
+        /// The point.
+        point: HookPoint,
+    },
+    /// Heads were named at a site that has none.
+    #[error("hook point `{point}` has no heads to choose from")]
+    NoHeads {
+        /// The point.
+        point: HookPoint,
+    },
+    /// An index that does not exist at the point.
+    #[error("an edit at `{point}` asks for a {what} beyond the {len} that there are")]
+    Beyond {
+        /// The point.
+        point: HookPoint,
+        /// Which axis.
+        what: &'static str,
+        /// Its length.
+        len: usize,
+    },
+    /// A tensor of an edit that is missing or of the wrong shape.
+    #[error("edit tensor `{name}`: {reason}")]
+    Value {
+        /// Name of the tensor.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A reducer that has no meaning at a point.
+    #[error("hook point `{point}` changes its width from step to step: capture `everything` or `last_step` of it")]
+    Ragged {
+        /// The point.
+        point: HookPoint,
+    },
+}
+
+/// A spec made ready for one model, and what it has captured so far.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    edits: BTreeMap<HookPoint, Vec<Resolved>>,
+    recorders: BTreeMap<HookPoint, Vec<Recorder>>,
+    pending: BTreeSet<HookPoint>,
+    extent: Option<Extent>,
+    failure: Option<HookError>,
+}
+
+impl Hooks {
+    /// Nothing asked: every point returns its tensor as it is.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Makes `spec` ready for a model that has the points `known`; `tensors` are those that its edits name.
+    ///
+    /// # Errors
+    /// [`HookError`] if a point, a tensor or a combination does not exist.
+    pub fn new(spec: &Spec, known: &[HookPoint], tensors: &HookTensors) -> Result<Self, HookError> {
+        let mut hooks = Self::default();
+        for edit in &spec.edits {
+            let resolved = Resolved::new(edit, tensors)?;
+            for point in edit.points.expand(known)? {
+                hooks.edits.entry(point).or_default().push(resolved.clone());
+                hooks.pending.insert(point);
+            }
+        }
+        for capture in &spec.captures {
+            for point in capture.points.expand(known)? {
+                hooks.recorders.entry(point).or_default().push(Recorder::new(point, capture.reduce)?);
+                hooks.pending.insert(point);
+            }
+        }
+        Ok(hooks)
+    }
+
+    /// Says what the next tensors cover: `sequences` rows per guidance branch, time axes that begin at step `start`.
+    pub fn begin(&mut self, start: usize, sequences: usize) {
+        self.extent = Some(Extent { sequences, start });
+    }
+
+    /// Whether anything is asked at `point`.
+    pub fn wants(&self, point: HookPoint) -> bool {
+        self.edits.contains_key(&point) || self.recorders.contains_key(&point)
+    }
+
+    /// Whether nothing is asked anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty() && self.recorders.is_empty()
+    }
+
+    /// The tensor `x` at `point`, edited and recorded as the spec says; `x` itself where it says nothing.
+    ///
+    /// A failure is kept until [`Self::check`]. Nothing is read back from the device.
+    ///
+    /// # Panics
+    /// If something is asked and [`Self::begin`] was never called: a bug of the model.
+    pub fn at<const D: usize>(&mut self, point: HookPoint, x: Tensor<D>) -> Tensor<D> {
+        if self.is_empty() || !self.wants(point) || self.failure.is_some() {
+            return x;
+        }
+        let extent = self.extent.expect("a model calls `Hooks::begin` before its first point");
+        self.pending.remove(&point);
+        let shape = x.dims();
+        let mut output = x;
+        if let Some(edits) = self.edits.get(&point) {
+            let mut block = to_block(point.site, output);
+            for edit in edits {
+                match edit.apply(point, block.clone(), extent) {
+                    Ok(changed) => block = changed,
+                    Err(error) => self.failure = Some(error),
+                }
+            }
+            output = from_block(point.site, block, shape);
+        }
+        for recorder in self.recorders.get_mut(&point).into_iter().flatten() {
+            recorder.record(to_block(point.site, output.clone()), extent);
+        }
+        output
+    }
+
+    /// Reports what went wrong inside the model.
+    ///
+    /// # Errors
+    /// The first failure of an edit.
+    pub fn check(&self) -> Result<(), HookError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Marks the end of a batch: the steps of the next one start anew.
+    pub fn end_batch(&mut self) {
+        for recorder in self.recorders.values_mut().flatten() {
+            recorder.end_batch();
+        }
+    }
+
+    /// What was captured.
+    ///
+    /// # Errors
+    /// The first failure of an edit, or [`HookError::NeverFired`].
+    pub fn finish(mut self) -> Result<Cache, HookError> {
+        self.check()?;
+        if let Some(&point) = self.pending.first() {
+            return Err(HookError::NeverFired { point });
+        }
+        self.end_batch();
+        Ok(Cache::new(self.recorders.into_values().flatten().filter_map(Recorder::finish).collect()))
+    }
+}

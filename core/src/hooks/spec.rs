@@ -1,0 +1,284 @@
+//! What to look at and what to change, as plain data: it prints, parses, and is saved with the run.
+
+use std::{fmt, ops::Range, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::point::{HookPoint, Part, PointError, Site};
+
+/// Half of a guidance batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Branch {
+    /// The half that sees the prompt.
+    Cond,
+    /// The half that does not.
+    Uncond,
+}
+
+/// A set of hook points: `decoder.*.resid_post`, `decoder.20..24.mlp_out`, `decoder.3.*`, `decoder.logits`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector {
+    part: Part,
+    layers: Layers,
+    /// `None`: every site.
+    site: Option<Site>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Layers {
+    Outside,
+    All,
+    Some(Range<usize>),
+}
+
+impl Selector {
+    /// One point.
+    pub fn point(point: HookPoint) -> Self {
+        let layers = point.layer.map_or(Layers::Outside, |layer| Layers::Some(layer..layer + 1));
+        Self { part: point.part, layers, site: Some(point.site) }
+    }
+
+    /// Whether `point` is meant.
+    pub fn matches(&self, point: &HookPoint) -> bool {
+        let layer = match (&self.layers, point.layer) {
+            (Layers::All, Some(_)) | (Layers::Outside, None) => true,
+            (Layers::Some(range), Some(layer)) => range.contains(&layer),
+            _ => false,
+        };
+        self.part == point.part && layer && self.site.is_none_or(|site| site == point.site)
+    }
+
+    /// The points of `known` that are meant.
+    ///
+    /// # Errors
+    /// [`PointError`] if there is none, or a layer of a range does not exist.
+    pub fn expand(&self, known: &[HookPoint]) -> Result<Vec<HookPoint>, PointError> {
+        let points: Vec<HookPoint> = known.iter().filter(|point| self.matches(point)).copied().collect();
+        let layers = known.iter().filter(|point| point.part == self.part).filter_map(|point| point.layer).max();
+        let beyond = matches!(&self.layers, Layers::Some(range) if layers.is_none_or(|last| range.end > last + 1));
+        if points.is_empty() || beyond {
+            return Err(PointError::new(&self.to_string(), known.iter().map(ToString::to_string)));
+        }
+        Ok(points)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.", self.part)?;
+        match &self.layers {
+            Layers::Outside => {}
+            Layers::All => f.write_str("*.")?,
+            Layers::Some(range) if range.len() == 1 => write!(f, "{}.", range.start)?,
+            Layers::Some(range) => write!(f, "{}..{}.", range.start, range.end)?,
+        }
+        match self.site {
+            Some(site) => site.fmt(f),
+            None => f.write_str("*"),
+        }
+    }
+}
+
+impl FromStr for Selector {
+    type Err = PointError;
+
+    fn from_str(text: &str) -> Result<Self, PointError> {
+        let unknown = || PointError::new(text, ["decoder.*.resid_post".to_owned()].into_iter());
+        let (part, rest) = text.split_once('.').ok_or_else(unknown)?;
+        let part = match part {
+            "encoder" => Part::Encoder,
+            "decoder" => Part::Decoder,
+            _ => return Err(unknown()),
+        };
+        let split = rest.find(|c: char| c.is_ascii_alphabetic()).or_else(|| rest.rfind('*')).ok_or_else(unknown)?;
+        let (layers, site) = rest.split_at(split);
+        let site = if site == "*" { None } else { Some(site.parse::<Site>().map_err(|_| near(text, part))?) };
+        let number = |digits: &str| digits.parse::<usize>().map_err(|_| unknown());
+        let layers = match layers.strip_suffix('.') {
+            None if layers.is_empty() => Layers::Outside,
+            None => return Err(unknown()),
+            Some("*") => Layers::All,
+            Some(range) => match range.split_once("..") {
+                Some((start, end)) => Layers::Some(number(start)?..number(end)?),
+                None => Layers::Some(number(range)?..number(range)?.checked_add(1).ok_or_else(unknown)?),
+            },
+        };
+        let empty = matches!(&layers, Layers::Some(range) if range.is_empty());
+        if empty || site.is_some_and(|site| site.is_layered() == (layers == Layers::Outside)) {
+            return Err(near(text, part));
+        }
+        Ok(Self { part, layers, site })
+    }
+}
+
+fn near(text: &str, part: Part) -> PointError {
+    let name = |site: &Site| if site.is_layered() { format!("{part}.*.{site}") } else { format!("{part}.{site}") };
+    PointError::new(text, Site::all(part == Part::Decoder).iter().map(name))
+}
+
+impl Serialize for Selector {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Selector {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What is kept of a captured tensor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// Every step of every prompt.
+    #[default]
+    Everything,
+    /// The mean over prompts, per guidance branch and step.
+    MeanPrompts,
+    /// The mean over steps, per prompt and guidance branch.
+    MeanTime,
+    /// The last step alone.
+    LastStep,
+}
+
+impl FromStr for Reduce {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "everything" => Ok(Self::Everything),
+            "mean_prompts" => Ok(Self::MeanPrompts),
+            "mean_time" => Ok(Self::MeanTime),
+            "last_step" => Ok(Self::LastStep),
+            _ => Err(format!(
+                "no reducer `{text}`; there are `everything`, `mean_prompts`, `mean_time` and `last_step`"
+            )),
+        }
+    }
+}
+
+/// Points to record, and what to keep of them. As text: `decoder.*.resid_post` or `decoder.*.resid_post:mean_time`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// Which points.
+    pub points: Selector,
+    /// What to keep.
+    #[serde(default)]
+    pub reduce: Reduce,
+}
+
+impl FromStr for Capture {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (points, reduce) = match text.split_once(':') {
+            Some((points, reduce)) => (points, reduce.parse()?),
+            None => (text, Reduce::Everything),
+        };
+        Ok(Self { points: points.parse().map_err(|error: PointError| error.to_string())?, reduce })
+    }
+}
+
+/// Which part of a tensor an edit touches; a field that is `None` restricts nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// Generation steps (columns of the delayed codes, the first being 0), or tokens of the text encoder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Range<usize>>,
+    /// Sequences of the batch, counted within a guidance branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Vec<usize>>,
+    /// Half of the guidance batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Branch>,
+    /// Heads; only for sites that have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads: Option<Vec<usize>>,
+}
+
+/// An axis of a tensor that an edit takes values from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Axis {
+    /// Conditional, unconditional.
+    Branch,
+    /// Sequences of the batch.
+    Row,
+    /// Generation steps.
+    Step,
+    /// Heads; codebooks for logits.
+    Head,
+    /// Width of the stream, of a head, of the MLP; keys of a pattern; tokens of logits.
+    Feature,
+}
+
+/// A named tensor, saved beside the edits, and what its axes mean; axes appear in the order of [`Axis`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Value {
+    /// Name of the tensor.
+    pub tensor: String,
+    /// Meaning of its axes, outermost first; an axis that is not there is the same everywhere.
+    pub axes: Vec<Axis>,
+}
+
+/// What an edit does to `x`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do", deny_unknown_fields)]
+pub enum Change {
+    /// `0`
+    Zero,
+    /// `factor · x`
+    Scale {
+        /// Factor.
+        factor: f64,
+    },
+    /// `x + scale · value`; a scale of 0 leaves every bit as it is.
+    Add {
+        /// What to add.
+        value: Value,
+        /// Strength.
+        scale: f64,
+    },
+    /// `value`
+    Replace {
+        /// What to put in place.
+        value: Value,
+    },
+    /// `x − (x·d) d / (d·d)` along the feature axis.
+    ProjectOut {
+        /// The direction `d`, of any length but 0.
+        value: Value,
+    },
+}
+
+/// One change at some points.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Edit {
+    /// Which points.
+    pub points: Selector,
+    /// Which part of their tensors.
+    #[serde(default)]
+    pub scope: Scope,
+    /// What to do.
+    pub change: Change,
+}
+
+/// Everything that a run looks at and changes. Empty, it costs nothing and changes no bit.
+///
+/// At one point, edits apply in order, and captures see the edited tensor.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// What to record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub captures: Vec<Capture>,
+    /// What to change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+}

@@ -1,0 +1,11 @@
+//! Music models on Burn with hooks: what tonoscope is made of.
+//!
+//! In reading order: [`hooks`] says what can be looked at and changed; [`models`] are the models, whose every
+//! interesting tensor passes a hook; [`checkpoint`] fills them from the files that people have; [`audio`] reads and
+//! writes sound. Nothing here names a backend, prints, or reads an environment variable or a clock.
+
+pub mod audio;
+pub mod checkpoint;
+pub mod hooks;
+pub mod models;
+pub mod nn;

@@ -1,0 +1,3 @@
+//! The models, each beside its reference. Configurations keep the names of the checkpoint's `config.json`.
+
+pub mod t5;

@@ -1,0 +1,39 @@
+//! Layers that several models share. Each takes its tensors from [`Weights`](crate::checkpoint::Weights) under the
+//! names that PyTorch gives them.
+
+mod attention;
+mod linear;
+mod norm;
+
+pub use attention::Attention;
+pub use linear::{Linear, Matrix, MatrixPacker, MatrixValues, PackedMatrix};
+pub use norm::{LayerNorm, RmsNorm};
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Int, Tensor},
+};
+
+use crate::checkpoint::{LoadError, Weights};
+
+/// Rows of a table, chosen by index.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    /// Takes `weight` `[entries, width]`.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is missing or of another shape.
+    pub fn load(weights: &Weights, entries: usize, width: usize) -> Result<Self, LoadError> {
+        Ok(Self { weight: Param::from_tensor(weights.tensor("weight", [entries, width])?) })
+    }
+
+    /// # Shapes
+    /// - `indices`: `[batch, time]`; result: `[batch, time, width]`
+    pub fn forward(&self, indices: Tensor<2, Int>) -> Tensor<3> {
+        burn::tensor::module::embedding(self.weight.val(), indices)
+    }
+}
