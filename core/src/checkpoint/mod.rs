@@ -14,6 +14,8 @@ mod weights;
 pub use error::LoadError;
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use safetensors::open_folder;
 pub(crate) use weights::{chunks, to_f32};
 pub use source::{Overlay, RawTensor, Remapped, Source, Taken};
 pub use weights::{Placement, Weights};

@@ -29,6 +29,14 @@ pub struct T5Config {
     /// Id that fills short prompts.
     #[serde(default)]
     pub pad_token_id: u32,
+    /// Tokens that a prompt may have.
+    #[serde(default = "positions")]
+    pub n_positions: usize,
+}
+
+/// Length of T5's training, which configurations may leave out.
+fn positions() -> usize {
+    512
 }
 
 /// What older configurations leave out; the value of the paper.
@@ -97,6 +105,7 @@ mod tests {
             layer_norm_epsilon: 1e-6,
             feed_forward_proj: FeedForwardProj::Relu,
             pad_token_id: 0,
+            n_positions: 512,
         };
         let starts = [(8, 8), (12, 9), (16, 10), (23, 11), (32, 12), (46, 13), (64, 14), (91, 15)];
         for distance in 0..400i64 {

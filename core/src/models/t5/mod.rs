@@ -4,6 +4,7 @@
 //! Differs: inference only; the f16 clamps are left out, since sums are taken in 32 bit.
 
 mod config;
+mod tokenizer;
 
 use burn::{
     module::{Module, Param},
@@ -13,7 +14,8 @@ use burn::{
     },
 };
 
-pub use config::{Activation, T5Config};
+pub use config::{Activation, FeedForwardProj, T5Config};
+pub use tokenizer::{T5Tokenizer, TokenError, TokenIds};
 
 use crate::{
     checkpoint::{LoadError, Weights},

@@ -1,0 +1,73 @@
+//! How a failure is told: what, why, and what to do.
+
+use std::{error::Error, io::Write, process::ExitCode};
+
+use tonoscope_backends::DeviceError;
+use tonoscope_core::{checkpoint::LoadError, models::t5::TokenError};
+
+use crate::hub::{HubError, NameError};
+
+/// A request that makes no sense, whatever the files hold: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Misuse {
+    what: String,
+    hint: Option<String>,
+}
+
+impl Misuse {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Writes `error: …` with its causes and, where there is one, `hint: …` to stderr.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let mut text = format!("error: {error}");
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Transparent wrappers repeat what they wrap.
+        if !said.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+            said = cause;
+        }
+    }
+    if let Some(hint) = error.chain().find_map(hint) {
+        text.push_str("\nhint: ");
+        text.push_str(&hint);
+    }
+    // Nobody is left to tell if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+    let misused = error.chain().any(|cause| cause.is::<Misuse>() || cause.is::<NameError>());
+    ExitCode::from(if misused { 2 } else { 1 })
+}
+
+fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = cause.downcast_ref::<Misuse>() {
+        return error.hint.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return error.hint().map(str::to_owned);
+    }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<NameError>() {
+        return Some(error.hint());
+    }
+    if let Some(error) = cause.downcast_ref::<DeviceError>() {
+        return error.hint();
+    }
+    match cause.downcast_ref::<TokenError>() {
+        Some(TokenError::TooLong { .. }) => Some("shorten the prompt".to_owned()),
+        Some(TokenError::File(_)) => Some("put the model's `tokenizer.json` beside its weights".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,36 @@
+//! Model names, the cache of the Hugging Face Hub, and downloads into it.
+//!
+//! The cache is the one of Python's `huggingface_hub`, so what was downloaded already is used, and what is
+//! downloaded here is found there. Reading order: [`name`](ModelRef) (what `--model` may say),
+//! [`config`](HubConfig) (the environment), [`wanted`](Wanted) (which files make a checkpoint),
+//! [`store`](Store) (from a model to a folder), `http` and `download` (how they come), `manage` and
+//! `verify` (what `tonoscope models` does with them).
+//!
+//! Nothing here prints or ends the process. The environment is read in [`HubConfig::from_env`] alone.
+//!
+//! The crate `hf-hub` is not used: version 1.0 brings an asynchronous runtime and 171 more crates (ureq: 18),
+//! and offers neither resume nor a stall time-out nor a checksum, nor a way to add them.
+
+mod checksum;
+mod config;
+mod download;
+mod error;
+mod http;
+mod layout;
+mod manage;
+mod name;
+mod progress;
+mod store;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod wanted;
+
+pub use config::{HubConfig, Token};
+pub use error::HubError;
+pub use manage::{CachedModel, Removed, Snapshot};
+pub use name::{HubId, ModelRef, NameError, known_names};
+pub use progress::{Event, Progress};
+pub use store::{Checkpoint, Store};
+pub use verify::{FileCheck, Outcome, all_sound};
+pub use wanted::{Inventory, MUSICGEN, Wanted, Weights};

@@ -1,0 +1,218 @@
+//! A Hub on 127.0.0.1 that can misbehave.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A request as it came in.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: BTreeMap<String, String>,
+}
+
+/// What goes wrong with one `GET`.
+#[derive(Debug, Clone)]
+pub(super) enum Fault {
+    /// Close the connection after so many bytes of the body.
+    Cut(usize),
+    /// Say nothing more after so many bytes of the body.
+    Stall(usize),
+    /// Send the whole file with status 200 whatever part was asked for.
+    IgnoreRange,
+    /// Send another content of the same length.
+    Corrupt,
+    /// Announce and send so many bytes more than the file has.
+    TooLong(usize),
+    /// Answer 206 with a part that was not asked for.
+    WrongRange,
+    /// Only this status.
+    Status(u16, &'static str),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<String, Vec<u8>>,
+    faults: VecDeque<Fault>,
+    log: Vec<Request>,
+    /// Answer to everything: status and more headers.
+    refuse: Option<(u16, String)>,
+    /// Large files are handed over to this address.
+    cdn: Option<String>,
+    weak_etags: bool,
+    no_etags: bool,
+}
+
+/// A server that stops with the process.
+#[derive(Debug, Clone)]
+pub(super) struct FakeHub {
+    pub(super) address: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeHub {
+    pub(super) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hub = Self {
+            address: format!("http://{}", listener.local_addr().unwrap()),
+            state: Arc::new(Mutex::new(State::default())),
+        };
+        let server = hub.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let server = server.clone();
+                std::thread::spawn(move || server.serve(stream));
+            }
+        });
+        hub
+    }
+
+    pub(super) fn with(self, name: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.state.lock().unwrap().files.insert(name.to_owned(), content.into());
+        self
+    }
+
+    pub(super) fn fault(&self, fault: Fault) {
+        self.state.lock().unwrap().faults.push_back(fault);
+    }
+
+    pub(super) fn refuse(&self, status: u16, headers: &str) {
+        self.state.lock().unwrap().refuse = Some((status, headers.to_owned()));
+    }
+
+    pub(super) fn hand_over_to(&self, cdn: &str) {
+        self.state.lock().unwrap().cdn = Some(cdn.to_owned());
+    }
+
+    pub(super) fn weak_etags(&self) {
+        self.state.lock().unwrap().weak_etags = true;
+    }
+
+    pub(super) fn no_etags(&self) {
+        self.state.lock().unwrap().no_etags = true;
+    }
+
+    pub(super) fn log(&self) -> Vec<Request> {
+        self.state.lock().unwrap().log.clone()
+    }
+
+    /// The `Range` headers of the `GET`s for `file`, in order.
+    pub(super) fn ranges(&self, file: &str) -> Vec<Option<String>> {
+        let gets = self.log().into_iter().filter(|r| r.method == "GET" && r.path.ends_with(&format!("/{file}")));
+        gets.map(|request| request.headers.get("range").cloned()).collect()
+    }
+
+    fn serve(&self, stream: TcpStream) {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let Some(request) = read_request(&mut reader) else { return };
+        let mut stream = stream;
+        let _ = self.answer(&request, &mut stream);
+        let _ = stream.flush();
+    }
+
+    fn answer(&self, request: &Request, stream: &mut TcpStream) -> std::io::Result<()> {
+        let mut state = self.state.lock().unwrap();
+        state.log.push(request.clone());
+        if let Some((status, headers)) = state.refuse.clone() {
+            return head(stream, status, &headers, 0);
+        }
+        let file = request.path.rsplit('/').next().unwrap_or_default().to_owned();
+        let commit = format!("X-Repo-Commit: {COMMIT}\r\n");
+        let Some(content) = state.files.get(&file).cloned() else {
+            return head(stream, 404, &format!("X-Error-Code: EntryNotFound\r\n{commit}"), 0);
+        };
+        let is_large = !is_json(&file);
+        let quote = if state.weak_etags { "W/\"" } else { "\"" };
+        let etag = match (state.no_etags, is_large) {
+            (true, _) => "ETag: \"abc\"\r\n".to_owned(),
+            (false, true) => {
+                format!("X-Linked-Etag: {quote}{}\"\r\nX-Linked-Size: {}\r\n", etag(&file, &content), content.len())
+            }
+            (false, false) => format!("ETag: {quote}{}\"\r\n", etag(&file, &content)),
+        };
+        if let Some(cdn) = state.cdn.clone().filter(|_| is_large) {
+            let location = format!("Location: {cdn}/blob/{file}?Signature=secret\r\n");
+            return head(stream, 302, &format!("{commit}{etag}{location}"), 0);
+        }
+        if request.method == "HEAD" {
+            return head(stream, 200, &format!("{commit}{etag}"), content.len());
+        }
+        let fault = if is_large { state.faults.pop_front() } else { None };
+        drop(state);
+        send(stream, request, content, fault.as_ref())
+    }
+}
+
+fn send(stream: &mut TcpStream, request: &Request, mut content: Vec<u8>, fault: Option<&Fault>) -> std::io::Result<()> {
+    let total = content.len();
+    let range = request.headers.get("range").filter(|_| !matches!(fault, Some(Fault::IgnoreRange)));
+    let from = range.map_or(0, |r| r.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap());
+    match fault {
+        Some(Fault::Status(status, headers)) => return head(stream, *status, headers, 0),
+        Some(Fault::Corrupt) => content.iter_mut().for_each(|byte| *byte ^= 1),
+        Some(Fault::TooLong(more)) => content.resize(total + more, 0),
+        _ => {}
+    }
+    let body = &content[from..];
+    if range.is_some() {
+        let start = if matches!(fault, Some(Fault::WrongRange)) { from + 1 } else { from };
+        head(stream, 206, &format!("Content-Range: bytes {start}-{}/{total}\r\n", total - 1), body.len())?;
+    } else {
+        head(stream, 200, "", body.len())?;
+    }
+    match fault {
+        Some(Fault::Cut(bytes)) => stream.write_all(&body[..*bytes]),
+        Some(Fault::Stall(bytes)) => {
+            stream.write_all(&body[..*bytes])?;
+            stream.flush()?;
+            std::thread::sleep(Duration::from_secs(3));
+            Ok(())
+        }
+        _ => stream.write_all(body),
+    }
+}
+
+fn is_json(file: &str) -> bool {
+    std::path::Path::new(file).extension().is_some_and(|extension| extension == "json")
+}
+
+/// The checksum by which the Hub lists `content`.
+pub(super) fn etag(file: &str, content: &[u8]) -> String {
+    let hex = |bytes: &[u8]| {
+        bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|b| char::from_digit(b.into(), 16).unwrap()).collect()
+    };
+    if is_json(file) {
+        hex(&Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize())
+    } else {
+        hex(&Sha256::digest(content))
+    }
+}
+
+fn head(stream: &mut TcpStream, status: u16, headers: &str, length: usize) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n")
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    reader.by_ref().take(10_000).read_line(&mut line).ok()?;
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let path = path.split('?').next()?.to_owned();
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
+            None => return Some(Request { method, path, headers }),
+        };
+    }
+}

@@ -1,0 +1,74 @@
+//! The checkpoint's own tokenizer.
+
+use tokenizers::Tokenizer;
+
+/// Ids of a tokenised prompt.
+pub type TokenIds = Vec<u32>;
+
+/// A prompt that cannot be given to the text encoder.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// `tokenizer.json` does not parse.
+    #[error("`tokenizer.json` does not parse: {0}")]
+    File(String),
+    /// More tokens than the encoder was made for.
+    #[error("the prompt has {tokens} tokens, the text encoder takes {limit}")]
+    TooLong {
+        /// Tokens of the prompt, the end token included.
+        tokens: usize,
+        /// The most that are allowed.
+        limit: usize,
+    },
+    /// An id that the encoder has no row for.
+    #[error("token id {id} is beyond the text encoder's vocabulary of {vocab_size}: tokenizer and model do not match")]
+    OutOfVocabulary {
+        /// The id.
+        id: u32,
+        /// Rows of the encoder's table.
+        vocab_size: usize,
+    },
+    /// The tokenizer itself fails.
+    #[error("the tokenizer fails: {0}")]
+    Tokenizer(String),
+}
+
+/// Text to ids, as `tokenizer.json` says.
+#[derive(Debug, Clone)]
+pub struct T5Tokenizer {
+    tokenizer: Tokenizer,
+    limit: usize,
+    vocab_size: usize,
+}
+
+impl T5Tokenizer {
+    /// Parses the content of a `tokenizer.json` for an encoder that takes `limit` tokens out of `vocab_size`.
+    ///
+    /// # Errors
+    /// [`TokenError::File`].
+    pub fn from_bytes(json: &[u8], limit: usize, vocab_size: usize) -> Result<Self, TokenError> {
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| TokenError::File(error.to_string()))?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|error| TokenError::File(error.to_string()))?;
+        Ok(Self { tokenizer, limit, vocab_size })
+    }
+
+    /// Ids of `prompt`, the end token included; none for a prompt without text.
+    ///
+    /// # Errors
+    /// [`TokenError::TooLong`] says how many tokens there are.
+    pub fn encode(&self, prompt: &str) -> Result<TokenIds, TokenError> {
+        if prompt.trim().is_empty() {
+            return Ok(vec![]);
+        }
+        let encoding =
+            self.tokenizer.encode(prompt, true).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
+        let ids = encoding.get_ids().to_vec();
+        if ids.len() > self.limit {
+            return Err(TokenError::TooLong { tokens: ids.len(), limit: self.limit });
+        }
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            return Err(TokenError::OutOfVocabulary { id, vocab_size: self.vocab_size });
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,57 @@
+"""Stand-ins for packages that audiocraft imports but that inference of MusicGen and EnCodec never uses.
+
+`import fakemods` before audiocraft. The finder is appended, so a package that is really installed wins.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+
+UNUSED = {
+    "clip", "demucs", "encodec", "laion_clap", "librosa", "pesq", "pystoi", "pytorch_lightning",
+    "spacy", "torchdiffeq", "wandb", "xformers",
+}
+
+
+class _Anything:
+    """Answers every call and attribute with another of its kind; as a decorator it returns its argument."""
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __call__(self, *args, **kwargs):
+        return args[0] if len(args) == 1 and callable(args[0]) else self
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything()
+
+    def __mro_entries__(self, bases):
+        return (object,)
+
+
+class _Module(types.ModuleType):
+    __path__ = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Anything()
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in UNUSED:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        return _Module(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+sys.meta_path.append(_Finder())
