@@ -1,0 +1,93 @@
+//! The recurrent layer between convolutions.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{
+        Tensor,
+        activation::{sigmoid, tanh},
+    },
+};
+
+use super::conv::place;
+use crate::{
+    checkpoint::{LoadError, Weights},
+    nn::Matrix,
+};
+
+/// `x + lstm(x)`
+#[derive(Module, Debug)]
+pub(super) struct Lstm {
+    layers: Vec<LstmLayer>,
+}
+
+/// `i, f, g, o = W x[t] + U h[t − 1] + b`; `c[t] = σ(f) c[t − 1] + σ(i) tanh(g)`; `h[t] = σ(o) tanh(c[t])`
+#[derive(Module, Debug)]
+struct LstmLayer {
+    weight_ih: Matrix,
+    weight_hh: Matrix,
+    bias: Param<Tensor<1>>,
+    width: usize,
+}
+
+impl Lstm {
+    /// Takes `lstm.{weight,bias}_{ih,hh}_l{layer}`.
+    pub(super) fn load(weights: &Weights, width: usize, layers: usize) -> Result<Self, LoadError> {
+        let weights = weights.sub("lstm");
+        let layers = (0..layers).map(|layer| LstmLayer::load(&weights, layer, width));
+        Ok(Self { layers: layers.collect::<Result<_, _>>()? })
+    }
+
+    /// # Shapes
+    /// - `x`, result: `[batch, time, width]`
+    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, time, width] = x.dims();
+        // Time first, so that a step is one block of memory.
+        let x = x.swap_dims(0, 1);
+        let rows = x.clone().reshape([time * batch, width]);
+        let y = self.layers.iter().fold(rows, |rows, layer| layer.forward(rows, batch));
+        (y.reshape([time, batch, width]) + x).swap_dims(0, 1)
+    }
+}
+
+impl LstmLayer {
+    fn load(weights: &Weights, layer: usize, width: usize) -> Result<Self, LoadError> {
+        let matrix = |name: &str| weights.matrix(&format!("weight_{name}_l{layer}"), [4 * width, width]);
+        let bias = |name: &str| weights.values(&format!("bias_{name}_l{layer}"), &[4 * width]);
+        let sum = bias("ih")?.into_iter().zip(bias("hh")?).map(|(a, b)| a + b).collect();
+        Ok(Self {
+            weight_ih: matrix("ih")?,
+            weight_hh: matrix("hh")?,
+            bias: Param::from_tensor(place(weights, sum, [4 * width])),
+            width,
+        })
+    }
+
+    /// The products with the inputs are taken for all steps at once: only `U h` has to wait for its turn.
+    ///
+    /// # Shapes
+    /// - `x`, result: `[time · batch, width]`
+    fn forward(&self, x: Tensor<2>, batch: usize) -> Tensor<2> {
+        let time = x.dims()[0] / batch;
+        let width = self.width;
+        let inputs = self.weight_ih.product(x) + self.bias.val().unsqueeze();
+        let mut states: Vec<Tensor<2>> = Vec::with_capacity(time);
+        let mut cell: Option<Tensor<2>> = None;
+        for step in 0..time {
+            let input = inputs.clone().narrow(0, step * batch, batch);
+            let gates = match states.last() {
+                Some(hidden) => self.weight_hh.product(hidden.clone()) + input,
+                None => input,
+            };
+            let gate = |from: usize, gates: usize, of: &Tensor<2>| of.clone().narrow(1, from * width, gates * width);
+            let open = sigmoid(gate(0, 2, &gates));
+            let fresh = gate(0, 1, &open) * tanh(gate(2, 1, &gates));
+            let now = match cell.take() {
+                Some(before) => before * gate(1, 1, &open) + fresh,
+                None => fresh,
+            };
+            states.push(sigmoid(gate(3, 1, &gates)) * tanh(now.clone()));
+            cell = Some(now);
+        }
+        Tensor::cat(states, 0)
+    }
+}
