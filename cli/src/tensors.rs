@@ -104,5 +104,5 @@ pub(crate) async fn decode(model: &MusicGen, codes: &[Vec<u32>]) -> Result<Wavef
 }
 
 pub(crate) fn wav(wave: &Waveform, float: bool) -> Result<Vec<u8>> {
-    Ok(wave.to_wav_bytes(if float { WavFormat::Float32 } else { WavFormat::Int16 })?)
+    Ok(wave.to_wav_bytes(if float { WavFormat::Float32 } else { WavFormat::Pcm16 })?)
 }

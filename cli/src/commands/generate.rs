@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tonoscope_core::{
     audio::Waveform,
-    hooks::{Capture, EditFile, Hooks, Spec},
+    hooks::{Capture, Hooks, Spec},
     models::{
         musicgen::{Generate, GenerateError, MusicGen, Prompt, Sampling, SequenceKey, Tie, Window},
         t5::TokenIds,
@@ -159,7 +159,8 @@ pub(crate) fn run(args: GenerateArgs, out: &mut dyn Write) -> Result<()> {
     let spec = Spec { captures: args.capture.clone(), edits };
     interrupt::listen();
     let found = args.model.find()?;
-    let rate = found.files.config.audio_encoder.frame_rate() as f64;
+    let frame_rate = found.files.config.audio_encoder.frame_rate();
+    let rate = frame_rate as f64;
     let frames = (args.duration * rate).round() as usize;
     if frames == 0 {
         return Err(Misuse::new(format!("{} s is less than one frame of {} s", args.duration, 1.0 / rate)).into());
@@ -180,7 +181,7 @@ pub(crate) fn run(args: GenerateArgs, out: &mut dyn Write) -> Result<()> {
         frames,
         guidance: args.guidance.unwrap_or(found.files.generation.guidance_scale),
         sampling,
-        window: Window::published(rate),
+        window: Window::published(frame_rate),
         depth: None,
     };
     if args.dry_run {

@@ -5,12 +5,14 @@
 
 mod block;
 mod cache;
+mod file;
 mod point;
 mod run;
 mod spec;
 
 pub use block::HookTensors;
 pub use cache::{Cache, Captured};
+pub use file::EditFile;
 pub use point::{HookPoint, Inner, Part, PointError, Site, edit_distance};
 pub use run::{HookError, Hooks};
 pub use spec::{Axis, Branch, Capture, Change, Edit, Reduce, Scope, Selector, Spec, Value};

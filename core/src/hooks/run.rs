@@ -93,6 +93,22 @@ impl Hooks {
         Ok(hooks)
     }
 
+    /// Checks the names in `spec` against the points `known`, before anything is loaded.
+    ///
+    /// # Errors
+    /// [`HookError`] if a point does not exist or its capture has no meaning.
+    pub fn check_spec(spec: &Spec, known: &[HookPoint]) -> Result<(), HookError> {
+        for edit in &spec.edits {
+            edit.points.expand(known)?;
+        }
+        for capture in &spec.captures {
+            for point in capture.points.expand(known)? {
+                Recorder::new(point, capture.reduce)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says what the next tensors cover: `sequences` rows per guidance branch, time axes that begin at step `start`.
     pub fn begin(&mut self, start: usize, sequences: usize) {
         self.extent = Some(Extent { sequences, start });

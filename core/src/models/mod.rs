@@ -1,4 +1,5 @@
 //! The models, each beside its reference. Configurations keep the names of the checkpoint's `config.json`.
 
 pub mod encodec;
+pub mod musicgen;
 pub mod t5;

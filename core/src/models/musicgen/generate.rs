@@ -35,8 +35,8 @@ pub struct Window {
 
 impl Window {
     /// audiocraft's: 30 s, advancing by 18 s.
-    pub fn published(frame_rate: f64) -> Self {
-        Self { frames: (30.0 * frame_rate) as usize, stride: (18.0 * frame_rate) as usize }
+    pub fn published(frame_rate: usize) -> Self {
+        Self { frames: 30 * frame_rate, stride: 18 * frame_rate }
     }
 }
 

@@ -24,7 +24,7 @@ pub use state::{DecoderState, Text};
 
 use crate::{
     checkpoint::{LoadError, Weights},
-    hooks::{HookPoint, Hooks},
+    hooks::{HookPoint, Hooks, Part},
     models::{
         encodec::Encodec,
         t5::{T5Encoder, TokenIds},
@@ -35,6 +35,9 @@ use crate::{
 /// Prompts are padded to a multiple of this many tokens: sums over tokens then group alike whatever else is in the
 /// batch, so that a prompt's numbers do not depend on its neighbours.
 const TOKEN_BLOCK: usize = 16;
+
+/// Frames that the codec decodes in one piece: bounds the memory, changes no sample beyond rounding.
+const DECODED_AT_ONCE: usize = 500;
 
 /// Text in, codes and audio out.
 #[derive(Module, Debug)]
@@ -92,11 +95,11 @@ impl MusicGen {
 
     /// Every hook point, those of the text encoder first.
     pub fn points(&self) -> Vec<HookPoint> {
-        self.text_encoder.points().into_iter().chain(self.decoder.points()).collect()
+        points(&self.config)
     }
 
     /// Frames of codes per second.
-    pub fn frame_rate(&self) -> f64 {
+    pub fn frame_rate(&self) -> usize {
         self.config.audio_encoder.frame_rate()
     }
 
@@ -143,6 +146,13 @@ impl MusicGen {
         let flat: Vec<i64> = codes.iter().flatten().flatten().map(|&code| i64::from(code)).collect();
         let codes = TensorData::new(flat, [codes.len(), codebooks, frames]);
         let codes = Tensor::<3, Int>::from_data(codes, &self.device());
-        self.audio_encoder.decode_channels(codes, self.config.decoder.audio_channels)
+        self.audio_encoder.decode_channels(codes, self.config.decoder.audio_channels, DECODED_AT_ONCE)
     }
+}
+
+/// Every hook point of a model of this shape, those of the text encoder first, in the order of the computation.
+pub fn points(config: &MusicgenConfig) -> Vec<HookPoint> {
+    let encoder = HookPoint::all(Part::Encoder, config.text_encoder.num_layers);
+    let decoder = HookPoint::all(Part::Decoder, config.decoder.num_hidden_layers);
+    encoder.into_iter().chain(decoder).collect()
 }

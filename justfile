@@ -1,0 +1,33 @@
+# What there is to do here. `just --list` shows it.
+
+# Everything that must hold before a change lands
+check:
+    .ci/run
+
+# Unit tests, parity, properties, snapshots
+test:
+    cargo test --release --workspace
+
+# Parity at real size, with random weights made by transformers in FOLDER; see tests/reference/README.md
+parity folder:
+    TONOSCOPE_REAL_SIZE={{folder}} cargo test --release --workspace --test all -- --ignored real_size --nocapture
+
+# Speed at musicgen-small's real size
+bench:
+    cargo bench --workspace --bench musicgen
+
+# The same, side by side with transformers; needs the Python of tests/reference/README.md
+bench-against-torch:
+    python tests/reference/bench_musicgen.py --interleave "cargo run --release --quiet --workspace --example bench_json"
+
+# Does it type-check with CUDA? Needs no toolkit
+cuda:
+    DOCS_RS=1 cargo check -p tonoscope-backends --features cuda
+
+# Known vulnerabilities; needs the network
+audit:
+    cargo deny check advisories
+
+# Accept changed snapshots one by one
+review:
+    cargo insta review

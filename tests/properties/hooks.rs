@@ -1,0 +1,301 @@
+//! Hooks change nothing unless they are asked to, and then exactly what they are asked to.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use burn::tensor::{DType, Tensor, TensorData};
+use proptest::prelude::*;
+use tonoscope_core::{
+    checkpoint::Placement,
+    hooks::{
+        Axis, Branch, Cache, Capture, Change, Edit, EditFile, HookError, HookPoint, HookTensors, Hooks, Part, Reduce,
+        Scope, Selector, Site, Spec, Value,
+    },
+    models::musicgen::{Columns, DecoderState, Generate, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window},
+};
+use tonoscope_tests::{Fixture, capture_everything, devices, floats};
+
+const FRAMES: usize = 6;
+
+fn load(placement: &Placement) -> MusicGen {
+    let fixture = Fixture::open("musicgen_tiny");
+    MusicgenFiles::open(fixture.folder(), None).unwrap().load(placement.clone()).unwrap()
+}
+
+fn prompts() -> Vec<Prompt> {
+    let prompt = |ids: Vec<u32>| Prompt { ids, key: SequenceKey::new("", 0), start: vec![] };
+    vec![prompt(vec![9, 8, 7, 1]), prompt(vec![5, 6, 20, 21, 22, 1])]
+}
+
+type Codes = Vec<Vec<Vec<u32>>>;
+
+fn generate(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<(Codes, Cache), HookError> {
+    let mut hooks = Hooks::new(spec, &model.points(), tensors)?;
+    let window = Window { frames: 1500, stride: 900 };
+    let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
+    let prompts = prompts();
+    let run = model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(()));
+    let codes = pollster::block_on(run).expect("a run without NaN").codes;
+    Ok((codes, hooks.finish()?))
+}
+
+/// Logits of all columns of one guided pass, bit for bit.
+fn logits(model: &MusicGen, hooks: &mut Hooks) -> Vec<u32> {
+    let ids: Vec<Vec<u32>> = prompts().into_iter().map(|prompt| prompt.ids).collect();
+    let text = model.encode_text(hooks, &ids);
+    let mut state = DecoderState::new(model.decoder(), hooks, &text, true, 5);
+    let codes: Vec<i64> = (0..4 * 4 * 5).map(|index| index * 37 % 65).collect();
+    let codes = Tensor::from_data(TensorData::new(codes, [4, 4, 5]), &model.device());
+    let logits = model.decoder().forward(hooks, &mut state, codes, Columns::All);
+    hooks.check().unwrap();
+    floats(logits).into_iter().map(f32::to_bits).collect()
+}
+
+fn edit(points: &str, change: Change) -> Edit {
+    Edit { points: points.parse().unwrap(), scope: Scope::default(), change }
+}
+
+fn value(axes: &[Axis]) -> Value {
+    Value { tensor: "v".to_owned(), axes: axes.to_vec() }
+}
+
+#[test]
+fn capturing_everything_changes_no_bit() {
+    for (device, placement) in devices() {
+        let model = load(&placement);
+        let plain = logits(&model, &mut Hooks::none());
+        let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
+        let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+        assert_eq!(logits(&model, &mut hooks), plain, "{device}");
+    }
+}
+
+#[test]
+fn a_scale_of_zero_changes_no_bit() {
+    for (device, placement) in devices() {
+        let model = load(&placement);
+        let tensors = HookTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 1, 32], &placement.device))]);
+        let edits = vec![edit("decoder.*.mlp_out", Change::Add { value: value(&[Axis::Feature]), scale: 0.0 })];
+        let mut hooks = Hooks::new(&Spec { captures: vec![], edits }, &model.points(), &tensors).unwrap();
+        assert_eq!(logits(&model, &mut hooks), logits(&model, &mut Hooks::none()), "{device}");
+    }
+}
+
+#[test]
+fn patching_a_run_with_its_own_activations_changes_nothing() {
+    let axes = [Axis::Branch, Axis::Row, Axis::Step, Axis::Head, Axis::Feature];
+    for (device, placement) in devices() {
+        let model = load(&placement);
+        let plain = generate(&model, &Spec::default(), &HookTensors::new()).unwrap().0;
+        for point in model.points().into_iter().filter(|point| point.part == Part::Decoder && point.site != Site::Logits) {
+            // Keys and values of the text are computed once, at step 0.
+            let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
+            let (codes, cache) = generate(&model, &Spec { captures, edits: vec![] }, &HookTensors::new()).unwrap();
+            assert_eq!(codes, plain, "capturing {point} on {device}");
+            let tensors = HookTensors::from([("v".to_owned(), cache.get(point).unwrap().tensor.clone())]);
+            let edits = vec![edit(&point.to_string(), Change::Replace { value: value(&axes) })];
+            let captures = capture_everything(&[HookPoint::decoder(None, Site::Logits)]);
+            let clean = generate(&model, &Spec { captures: captures.clone(), edits: vec![] }, &HookTensors::new());
+            let patched = generate(&model, &Spec { captures, edits }, &tensors).unwrap();
+            let bits = |cache: &Cache| -> Vec<u32> {
+                floats(cache.entries[0].tensor.clone()).into_iter().map(f32::to_bits).collect()
+            };
+            assert_eq!(patched.0, plain, "patching {point} on {device}");
+            assert_eq!(bits(&patched.1), bits(&clean.unwrap().1), "patching {point} on {device}");
+        }
+    }
+}
+
+#[test]
+fn an_edit_touches_what_its_scope_names_and_nothing_else() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let point: HookPoint = "decoder.1.self_attn.z".parse().unwrap();
+    let capture = || vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
+    let before = generate(&model, &Spec { captures: capture(), edits: vec![] }, &HookTensors::new()).unwrap().1;
+    let scope = Scope {
+        steps: Some(2..4),
+        rows: Some(vec![1]),
+        branch: Some(Branch::Uncond),
+        heads: Some(vec![0, 2]),
+    };
+    let edits = vec![Edit { points: Selector::point(point), scope, change: Change::Zero }];
+    let after = generate(&model, &Spec { captures: capture(), edits }, &HookTensors::new()).unwrap().1;
+    let [before, after] = [&before, &after].map(|cache| cache.get(point).unwrap().clone());
+    let shape = after.tensor.dims();
+    let [before, after] = [before, after].map(|captured| floats(captured.tensor));
+    let mut zeroed = 0;
+    for (index, (before, after)) in before.iter().zip(&after).enumerate() {
+        let head = index / shape[4] % shape[3];
+        let step = index / (shape[4] * shape[3]) % shape[2];
+        let row = index / (shape[4] * shape[3] * shape[2]) % shape[1];
+        let branch = index / (shape[4] * shape[3] * shape[2] * shape[1]);
+        if branch == 1 && row == 1 && (2..4).contains(&step) && [0, 2].contains(&head) {
+            assert_eq!(*after, 0.0);
+            zeroed += 1;
+        } else if step <= 2 || row == 0 {
+            // Later steps of the row hear the change.
+            assert_eq!(before, after, "branch {branch}, row {row}, step {step}, head {head}");
+        }
+    }
+    assert_eq!(zeroed, 2 * 2 * shape[4]);
+}
+
+#[test]
+fn changes_do_what_they_say() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let direction: Vec<f32> = (0..32).map(|index| (index as f32 * 0.7).sin()).collect();
+    let tensor = Tensor::from_data(TensorData::new(direction.clone(), [1, 1, 1, 1, 32]), &placement.device);
+    let tensors = HookTensors::from([("v".to_owned(), tensor)]);
+    let run = |change: Option<Change>| {
+        let captures = vec!["decoder.0.mlp_out:last_step".parse().unwrap()];
+        let edits = change.into_iter().map(|change| edit("decoder.0.mlp_out", change)).collect();
+        let mut hooks = Hooks::new(&Spec { captures, edits }, &model.points(), &tensors).unwrap();
+        logits(&model, &mut hooks);
+        floats(hooks.finish().unwrap().entries[0].tensor.clone())
+    };
+    let clean = run(None);
+    let near = |got: Vec<f32>, want: &dyn Fn(usize, f32) -> f32| {
+        for (index, (got, clean)) in got.into_iter().zip(&clean).enumerate() {
+            let want = want(index, *clean);
+            assert!((got - want).abs() < 1e-5, "{got} instead of {want}");
+        }
+    };
+    let axes = || value(&[Axis::Feature]);
+    near(run(Some(Change::Zero)), &|_, _| 0.0);
+    near(run(Some(Change::Scale { factor: -0.5 })), &|_, x| -0.5 * x);
+    near(run(Some(Change::Add { value: axes(), scale: 2.0 })), &|index, x| x + 2.0 * direction[index % 32]);
+    near(run(Some(Change::Replace { value: axes() })), &|index, _| direction[index % 32]);
+    let projected = run(Some(Change::ProjectOut { value: axes() }));
+    for row in projected.chunks(32) {
+        let along: f32 = row.iter().zip(&direction).map(|(x, d)| x * d).sum();
+        assert!(along.abs() < 1e-5, "{along} is left along the direction");
+    }
+}
+
+#[test]
+fn reducers_reduce_what_everything_holds() {
+    for (device, placement) in devices() {
+        let model = load(&placement);
+        let point: HookPoint = "decoder.2.resid_post".parse().unwrap();
+        let capture = |reduce| Capture { points: Selector::point(point), reduce };
+        let all = [Reduce::Everything, Reduce::MeanPrompts, Reduce::MeanTime, Reduce::LastStep].map(capture).to_vec();
+        let cache = generate(&model, &Spec { captures: all, edits: vec![] }, &HookTensors::new()).unwrap().1;
+        let of = |reduce| cache.entries.iter().find(|entry| entry.reduce == reduce).unwrap().tensor.clone();
+        let everything = of(Reduce::Everything);
+        let steps = everything.dims()[2];
+        assert_eq!(everything.dims(), [2, 2, FRAMES + 3, 1, 32], "{device}");
+        let near = |name: &str, got: Tensor<5>, want: Tensor<5>| {
+            assert_eq!(got.dims(), want.dims(), "{name}");
+            tonoscope_tests::assert_close(name, &floats(got), &floats(want), 1e-6);
+        };
+        near("mean over prompts", of(Reduce::MeanPrompts), everything.clone().mean_dim(1));
+        near("mean over time", of(Reduce::MeanTime), everything.clone().mean_dim(2));
+        near("last step", of(Reduce::LastStep), everything.narrow(2, steps - 1, 1));
+    }
+}
+
+#[test]
+fn impossible_specs_are_refused() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let refused = |spec: Spec, tensors: &HookTensors| match generate(&model, &spec, tensors) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("{spec:?} was carried out"),
+    };
+    let captured = |points: &str| Spec { captures: vec![points.parse().unwrap()], edits: vec![] };
+    let none = HookTensors::new();
+    let message = refused(captured("decoder.3.resid_post"), &none);
+    assert!(message.contains("decoder.3.resid_post") && message.contains("decoder.2.resid_post"), "{message}");
+    let message = refused(captured("decoder.*.self_attn.pattern:mean_time"), &none);
+    assert!(message.contains("changes its width"), "{message}");
+    let missing = edit("decoder.0.mlp_out", Change::Replace { value: value(&[Axis::Feature]) });
+    let message = refused(Spec { captures: vec![], edits: vec![missing] }, &none);
+    assert!(message.contains("no tensor of this name"), "{message}");
+    let error = "decoder.*.resid_pots".parse::<Selector>().unwrap_err();
+    assert_eq!(error.nearest, "decoder.*.resid_post");
+}
+
+#[test]
+fn an_edit_that_fails_inside_the_run_fails_the_run() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let mut heads = edit("decoder.0.mlp_out", Change::Zero);
+    heads.scope.heads = Some(vec![0]);
+    let steps = HookTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 2, 32], &placement.device))]);
+    let short = edit("decoder.0.mlp_out", Change::Replace { value: value(&[Axis::Step, Axis::Feature]) });
+    for (edit, expected) in [(heads, "has no heads"), (short, "a step beyond the 2")] {
+        let mut hooks = Hooks::new(&Spec { captures: vec![], edits: vec![edit] }, &model.points(), &steps).unwrap();
+        let window = Window { frames: 1500, stride: 900 };
+        let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
+        let prompts = prompts();
+        let run = model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(()));
+        let error = pollster::block_on(run).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_point_that_never_fires_is_an_error() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let spec = Spec { captures: vec!["decoder.0.resid_pre".parse().unwrap()], edits: vec![] };
+    let hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+    assert!(matches!(hooks.finish(), Err(HookError::NeverFired { .. })));
+}
+
+#[test]
+fn edit_files_come_back_as_they_were() {
+    let file = EditFile {
+        edits: vec![Edit {
+            points: "decoder.1..3.mlp_out".parse().unwrap(),
+            scope: Scope { steps: Some(3..9), branch: Some(Branch::Cond), ..Scope::default() },
+            change: Change::Add { value: value(&[Axis::Step, Axis::Feature]), scale: 1.5 },
+        }],
+        tensors: BTreeMap::from([("v".to_owned(), (vec![1.0, 2.0, 3.0, 4.0], [1, 1, 1, 2, 2]))]),
+    };
+    assert_eq!(EditFile::from_bytes("x", file.to_bytes().unwrap()).unwrap(), file);
+    assert!(EditFile::from_bytes("x", b"not a file".to_vec()).is_err());
+}
+
+#[test]
+fn half_precision_is_stored_in_full() {
+    // A captured tensor leaves as 32-bit numbers, whatever the device computes with.
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let spec = Spec { captures: vec!["decoder.final_norm".parse().unwrap()], edits: vec![] };
+    let cache = generate(&model, &spec, &HookTensors::new()).unwrap().1;
+    let values = pollster::block_on(cache.entries[0].values()).unwrap();
+    assert_eq!(values, floats(cache.entries[0].tensor.clone().cast(DType::F32)));
+}
+
+fn any_point() -> impl Strategy<Value = HookPoint> {
+    (0usize..2, 0usize..100).prop_flat_map(|(part, layers)| {
+        let part = [Part::Encoder, Part::Decoder][part];
+        prop::sample::select(HookPoint::all(part, layers % 5 + 1))
+    })
+}
+
+proptest! {
+    #[test]
+    fn points_print_as_they_parse(point in any_point()) {
+        prop_assert_eq!(point.to_string().parse::<HookPoint>().unwrap(), point);
+        let selector = Selector::point(point);
+        prop_assert_eq!(&selector.to_string().parse::<Selector>().unwrap(), &selector);
+        prop_assert!(selector.matches(&point));
+    }
+
+    #[test]
+    fn no_name_panics(text in "\\PC{0,40}") {
+        let _ = text.parse::<HookPoint>();
+        let _ = text.parse::<Selector>();
+        let _ = text.parse::<Capture>();
+    }
+
+    #[test]
+    fn almost_names_do_not_panic(text in "(encoder|decoder)\\.[0-9.*]{0,30}\\.?(mlp_out|self_attn\\.q|logits|\\*)?") {
+        if let Ok(selector) = text.parse::<Selector>() {
+            prop_assert_eq!(&selector.to_string().parse::<Selector>().unwrap(), &selector);
+        }
+    }
+}

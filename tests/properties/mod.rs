@@ -1,0 +1,4 @@
+//! What must hold whatever the numbers are.
+
+mod batches;
+mod hooks;
