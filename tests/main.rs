@@ -1,1 +1,5 @@
 //! All tests that need more than one package, in one binary: it links once.
+
+mod cli;
+mod parity;
+mod properties;

@@ -1,1 +1,14 @@
-//! tonoscope-backends
+//! From a name to a device: the only package of tonoscope that knows Burn's backends.
+//!
+//! [`open`] takes what the command line says and returns where a model is loaded to. On the CPU that comes with a
+//! [`CpuPacker`], which keeps the matrices of linear layers in a form that is read at the speed of memory.
+
+mod cpu;
+mod devices;
+mod format;
+
+pub use cpu::CpuPacker;
+pub use devices::{
+    Api, Backend, DeviceError, DeviceInfo, DeviceName, Dtype, Kind, Opened, Request, backends, list, open,
+};
+pub use format::WeightFormat;

@@ -1,0 +1,150 @@
+//! The product against a plain one in `f64`, and against itself in other batches.
+
+use burn::tensor::Device;
+use proptest::prelude::*;
+
+use super::*;
+
+const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8];
+
+/// Normal numbers with variance one, from a seed.
+fn normal(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut uniform = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) as f64 / (1_u64 << 53) as f64
+    };
+    let mut draw = move || (-2.0 * uniform().max(1e-300).ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
+    (0..len).map(|_| draw() as f32).collect()
+}
+
+fn matrix(format: WeightFormat, shape: [usize; 2], weights: &[f32]) -> CpuMatrix {
+    CpuMatrix::new(format, shape, &MatrixValues::F32(weights.into()))
+}
+
+fn exact([out, width]: [usize; 2], weights: &[f32], x: &[f32]) -> Vec<f64> {
+    let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+    x.chunks(width).flat_map(|x| weights.chunks(width).take(out).map(move |w| dot(x, w))).collect()
+}
+
+/// Root mean square of the error over that of the right numbers.
+fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
+    let error: f64 = found.iter().zip(expected).map(|(found, expected)| (f64::from(*found) - expected).powi(2)).sum();
+    (error / expected.iter().map(|expected| expected.powi(2)).sum::<f64>()).sqrt()
+}
+
+/// Errors that cannot be larger: rounding of `f32` sums, of 11 bits, and of a step of a 127th of the largest weight.
+fn bound(format: WeightFormat) -> f64 {
+    match format {
+        WeightFormat::F32 => 1e-6,
+        WeightFormat::F16 => 3e-4,
+        WeightFormat::Int8 => 8e-3,
+    }
+}
+
+#[test]
+fn formats_lose_what_they_say() {
+    let shape = [512, 1024];
+    let (weights, x) = (normal(1, shape[0] * shape[1]), normal(2, 8 * shape[1]));
+    let expected = exact(shape, &weights, &x);
+    for format in FORMATS {
+        let error = relative_error(&matrix(format, shape, &weights).multiply(&x, 8, |value| value), &expected);
+        eprintln!("{format}: relative error {error:.2e}");
+        assert!(error < bound(format), "{format}: {error}");
+    }
+}
+
+#[test]
+fn a_row_is_the_same_in_every_batch() {
+    let shape = [100, 300];
+    let (weights, x) = (normal(3, shape[0] * shape[1]), normal(4, 150 * shape[1]));
+    for format in FORMATS {
+        let matrix = matrix(format, shape, &weights);
+        let all = matrix.multiply(&x, 150, |value| value);
+        for rows in [1, 2, 3, 4, 5, 6, 7, 8, 16, 72, 73] {
+            let some = matrix.multiply(&x[..rows * shape[1]], rows, |value| value);
+            assert!(some.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits()), "{format}, {rows} rows");
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_on_every_number_of_threads() {
+    let shape = [1000, 512];
+    let (weights, x) = (normal(5, shape[0] * shape[1]), normal(6, 4 * shape[1]));
+    for format in FORMATS {
+        let matrix = matrix(format, shape, &weights);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| matrix.multiply(&x, 4, |value| value))
+        };
+        assert_eq!(on(1), on(3), "{format}");
+    }
+}
+
+#[test]
+fn numbers_that_are_none_stay_visible() {
+    for (format, bad) in FORMATS.into_iter().flat_map(|format| [(format, f32::NAN), (format, f32::INFINITY)]) {
+        let mut weights = vec![1.0; 40 * 70];
+        weights[3 * 70 + 5] = bad;
+        let y = matrix(format, [40, 70], &weights).multiply(&[1.0; 70], 1, |value| value);
+        assert!(!y[3].is_finite(), "{format} hides {bad}");
+        assert!(y.iter().enumerate().all(|(output, y)| output == 3 || (y - 70.0).abs() < 1.0), "{format}: {y:?}");
+    }
+}
+
+#[test]
+fn what_is_too_large_for_half_precision_is_kept_whole() {
+    let y = matrix(WeightFormat::F16, [1, 1], &[1e6]).multiply(&[1.0], 1, |value| value);
+    assert_eq!(y, [1e6]);
+}
+
+#[test]
+fn half_precision_checkpoints_lose_nothing_in_half_precision() {
+    let weights: Vec<f16> = normal(7, 64 * 128).into_iter().map(|value| f16::from_f32(value * 1e-3)).collect();
+    let values = MatrixValues::F16(weights.as_slice().into());
+    let x = normal(8, 128);
+    let product = |format| CpuMatrix::new(format, [64, 128], &values).multiply(&x, 1, |value| value);
+    assert_eq!(product(WeightFormat::F32), product(WeightFormat::F16));
+}
+
+#[test]
+fn tensors_of_every_layout_and_type() {
+    let device = Device::flex();
+    let (weights, x) = (normal(9, 10 * 6), normal(10, 4 * 6));
+    let packed = CpuPacker::new(WeightFormat::F32).pack([10, 6], MatrixValues::F32(weights.as_slice().into()));
+    let plain = Tensor::<2>::from_data(TensorData::new(weights, [10, 6]), &device);
+    let x = Tensor::<2>::from_data(TensorData::new(x, [4, 6]), &device);
+    let layouts = [
+        x.clone(),
+        x.clone().slice([1..3, 0..6]),
+        x.transpose().slice([0..4, 0..4]).transpose().slice([0..2, 0..4]).repeat_dim(1, 2).slice([0..2, 0..6]),
+    ];
+    for x in layouts {
+        for (dtype, bound) in [(DType::F32, 1e-5), (DType::F16, 1e-2), (DType::BF16, 1e-1)] {
+            let found = packed.product(x.clone().cast(dtype));
+            assert_eq!(found.dtype(), dtype);
+            let expected = x.clone().matmul(plain.clone().transpose());
+            let difference = (found.cast(DType::F32) - expected).abs().max().into_scalar::<f32>();
+            assert!(difference < bound, "{dtype:?}: {difference}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_shape(out in 1_usize..80, width in 1_usize..200, rows in 1_usize..20, seed in any::<u64>()) {
+        let (weights, x) = (normal(seed, out * width), normal(!seed, rows * width));
+        let expected = exact([out, width], &weights, &x);
+        for format in FORMATS {
+            let found = matrix(format, [out, width], &weights).multiply(&x, rows, |value| value);
+            prop_assert_eq!(found.len(), expected.len());
+            // A few numbers may cancel: the bound is for the size of what is added.
+            let size = (rows as f64 * out as f64 * width as f64).sqrt();
+            let error: f64 = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+            prop_assert!(error.sqrt() / size < 3.0 * bound(format), "{}: {}", format, error.sqrt() / size);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! How the CPU keeps the weights of linear layers.
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+
+use crate::DeviceError;
+
+/// How the weights of linear layers are kept on the CPU; arithmetic is `f32` in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightFormat {
+    /// 32 bits: as in the checkpoint.
+    #[default]
+    F32,
+    /// 16 bits, IEEE half precision.
+    F16,
+    /// 8 bits, with a scale for every output and 64 inputs.
+    Int8,
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+impl FromStr for WeightFormat {
+    type Err = DeviceError;
+
+    fn from_str(name: &str) -> Result<Self, DeviceError> {
+        [Self::F32, Self::F16, Self::Int8]
+            .into_iter()
+            .find(|format| format.to_string() == name)
+            .ok_or_else(|| DeviceError::WeightFormat(name.to_owned()))
+    }
+}

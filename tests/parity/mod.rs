@@ -1,0 +1,5 @@
+//! Number for number what the reference implementations give; the fixtures are theirs.
+
+mod encodec;
+mod musicgen;
+mod t5;
