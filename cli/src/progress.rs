@@ -1,6 +1,6 @@
 //! Progress on stderr: what is done, how fast, and how long it will take. Silent where stderr is no terminal.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -8,6 +8,12 @@ use crate::{
     hub::{Event, Progress},
     interrupt,
 };
+
+/// Something that the user should know, though it stops nothing.
+pub(crate) fn note(text: &str) {
+    // Nobody is left to tell if stderr is closed.
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
 
 /// A bar that counts `unit`s.
 pub(crate) fn steps(total: u64, message: String, unit: &str) -> ProgressBar {

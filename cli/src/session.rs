@@ -35,7 +35,12 @@ pub(crate) struct DeviceArgs {
 
 impl DeviceArgs {
     pub(crate) fn open(&self) -> Result<Opened> {
-        Ok(tonoscope_backends::open(&Request { name: self.device, dtype: self.dtype, weights: self.weights })?)
+        let request = Request { name: self.device, dtype: self.dtype, weights: self.weights };
+        let opened = tonoscope_backends::open(&request)?;
+        if let Some(note) = &opened.note {
+            progress::note(note);
+        }
+        Ok(opened)
     }
 }
 

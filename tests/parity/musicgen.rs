@@ -39,9 +39,9 @@ fn greedy(frames: usize) -> Generate {
 }
 
 fn generate(model: &MusicGen, prompts: &[Prompt], how: &Generate) -> Generation {
-    let run = model.generate(&mut Hooks::none(), prompts, how, &mut |_| ControlFlow::Continue(()));
-    // `Hooks::none()` lives until the end of the statement.
-    pollster::block_on(run).expect("generation succeeds")
+    let mut hooks = Hooks::none();
+    pollster::block_on(model.generate(&mut hooks, prompts, how, &mut |_| ControlFlow::Continue(())))
+        .expect("generation succeeds")
 }
 
 /// Codes `[prompt][codebook][frame]` of a fixture.

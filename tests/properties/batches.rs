@@ -19,8 +19,7 @@ fn run(model: &MusicGen, prompts: &[Prompt], sampling: Sampling) -> Vec<Vec<Vec<
     let window = Window { frames: 1500, stride: 900 };
     let how = Generate { frames: 24, guidance: 3.0, sampling, window, depth: None };
     let mut hooks = Hooks::none();
-    let run = model.generate(&mut hooks, prompts, &how, &mut |_| ControlFlow::Continue(()));
-    pollster::block_on(run).unwrap().codes
+    pollster::block_on(model.generate(&mut hooks, prompts, &how, &mut |_| ControlFlow::Continue(()))).unwrap().codes
 }
 
 #[test]

@@ -33,8 +33,7 @@ fn generate(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<(Cod
     let window = Window { frames: 1500, stride: 900 };
     let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
     let prompts = prompts();
-    let run = model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(()));
-    let codes = pollster::block_on(run).expect("a run without NaN").codes;
+    let codes = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(()))).expect("a run without NaN").codes;
     Ok((codes, hooks.finish()?))
 }
 
@@ -229,8 +228,8 @@ fn an_edit_that_fails_inside_the_run_fails_the_run() {
         let window = Window { frames: 1500, stride: 900 };
         let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
         let prompts = prompts();
-        let run = model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(()));
-        let error = pollster::block_on(run).unwrap_err().to_string();
+        let run = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(())));
+        let error = run.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use tonoscope_backends::{Api, DeviceError, DeviceName, Request};
 use tonoscope_core::{
     checkpoint::{Placement, RawTensor, SafetensorsFile, Source, Weights},
     hooks::{Cache, Capture, HookPoint, Reduce, Selector},
@@ -134,9 +135,23 @@ impl Fixture {
     }
 }
 
-/// What the tests run on: name, device and form of the weights.
+/// What the tests run on: name, device and form of the weights. The CPU with plain tensors and with packed matrices,
+/// and, where there is a driver, a GPU.
+///
+/// # Panics
+/// If a device that is there cannot be opened.
 pub fn devices() -> Vec<(&'static str, Placement)> {
-    vec![("flex", Placement::plain(&Device::flex()))]
+    let open = |name| tonoscope_backends::open(&Request { name, ..Request::default() });
+    let cpu = open(DeviceName::Cpu).expect("the CPU is always there").placement;
+    let mut devices = vec![("flex", Placement::plain(&cpu.device)), ("cpu", cpu)];
+    match open(DeviceName::Gpu { api: Api::Webgpu, index: 0 }) {
+        Ok(gpu) => devices.push(("webgpu", gpu.placement)),
+        Err(error @ (DeviceError::NotPresent { .. } | DeviceError::NotCompiled { .. })) => {
+            eprintln!("SKIPPED on the GPU: {error}");
+        }
+        Err(error) => panic!("{error}"),
+    }
+    devices
 }
 
 /// One capture of everything at each of `points`.

@@ -14,7 +14,7 @@ use tonoscope_core::{
     audio::Waveform,
     hooks::{Capture, Hooks, Spec},
     models::{
-        musicgen::{Generate, GenerateError, MusicGen, Prompt, Sampling, SequenceKey, Tie, Window},
+        musicgen::{Generate, GenerateError, MusicGen, Progress, Prompt, Sampling, SequenceKey, Tie, Window},
         t5::TokenIds,
     },
 };
@@ -313,13 +313,13 @@ fn generate(
     for (index, batch) in sequences.chunks(batch_size).enumerate() {
         let prompts: Vec<Prompt> = batch.iter().map(|(_, prompt)| prompt.clone()).collect();
         let bar = progress::steps(0, format!("generating, batch {} of {batches}", index + 1), "steps");
-        let run = model.generate(hooks, &prompts, how, &mut |progress| {
+        let mut watch = |progress: Progress| {
             bar.set_length(progress.total as u64);
             bar.set_position(progress.done as u64);
             timings.steps += 1;
             interrupt::check()
-        });
-        let made = pollster::block_on(run).map_err(|error| match error {
+        };
+        let made = pollster::block_on(model.generate(hooks, &prompts, how, &mut watch)).map_err(|error| match error {
             GenerateError::Cancelled => anyhow::anyhow!("interrupted: nothing was written of this batch"),
             other => other.into(),
         })?;

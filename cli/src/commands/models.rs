@@ -99,20 +99,20 @@ fn verify(store: &Store, model: &str, json: bool, out: &mut dyn Write) -> Result
     let word = |outcome: &Outcome| match outcome {
         Outcome::Intact => "intact".to_owned(),
         Outcome::WellFormed => "well-formed".to_owned(),
-        Outcome::Unchecked => "unchecked".to_owned(),
+        Outcome::Unchecked { .. } => "unchecked".to_owned(),
         Outcome::Missing => "missing".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     };
     if json {
         let rows: Vec<_> = checks
             .iter()
-            .map(|check| json!({ "file": check.file, "bytes": check.bytes, "outcome": word(&check.outcome) }))
+            .map(|check| json!({ "file": check.file, "bytes": check.size, "outcome": word(&check.outcome) }))
             .collect();
         serde_json::to_writer_pretty(&mut *out, &rows)?;
         writeln!(out)?;
     } else {
         for check in &checks {
-            writeln!(out, "{}  {}  {}", check.file, megabytes(check.bytes), word(&check.outcome))?;
+            writeln!(out, "{}  {}  {}", check.file, megabytes(check.size), word(&check.outcome))?;
         }
     }
     if !all_sound(&checks) {
