@@ -4,6 +4,8 @@
 //! A sum runs over a block of inputs in order, and the blocks' sums are added in order. Nothing in that depends on how many rows `x` has or on which thread does it, so that a row's result is the same bit for bit
 //! alone and in a batch.
 
+#![expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
+
 use half::f16;
 
 /// Outputs in a panel: four vectors of eight.
@@ -47,7 +49,6 @@ fn panel_avx2<E: Element>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f3
 
 /// `FAST`: the CPU multiplies and adds in one instruction; on x86-64 also: it has the features of [`panel_avx2`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 fn panel_of<E: Element, const FAST: bool>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
     y.fill([0.0; WIDTH]);
     let blocks = weights.iter().zip(x.chunks_exact(y.len()));
@@ -68,7 +69,6 @@ fn panel_of<E: Element, const FAST: bool>(weights: &[Block<E>], x: &[[f32; BLOCK
 
 /// Adds the products with one block of inputs to `y`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 fn add_block<E: Element, const FAST: bool>(block: &Block<E>, x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
     let mut at = 0;
     while at < y.len() {
@@ -101,7 +101,6 @@ fn add_block<E: Element, const FAST: bool>(block: &Block<E>, x: &[[f32; BLOCK]],
 
 /// `ROWS` rows of [`add_block`], `OUTPUTS` outputs at a time.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 #[expect(clippy::needless_range_loop, reason = "counted loops over arrays are what the compiler vectorises")]
 fn add_tile<E: Element, const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
     block: &Block<E>,
@@ -127,7 +126,6 @@ fn add_tile<E: Element, const ROWS: usize, const OUTPUTS: usize, const FAST: boo
 }
 
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 fn multiply_add<const FAST: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FAST { a.mul_add(b, c) } else { a * b + c }
 }

@@ -31,6 +31,7 @@ pub struct CpuPacker {
 
 impl CpuPacker {
     /// Keeps weights in `format`.
+    #[must_use]
     pub fn new(format: WeightFormat) -> Self {
         Self { format }
     }
