@@ -24,9 +24,9 @@ fn main() {
         let formats = [(WeightFormat::F32, 4.0), (WeightFormat::F16, 2.0), (WeightFormat::Int8, 1.0 + 4.0 / 64.0)];
         let packed = formats.map(|(format, bytes)| {
             let weights = shape[0] * shape[1];
-            let copies = WORKING_SET / (weights as f64 * bytes) as usize;
+            let copies = (WORKING_SET as f64 / (weights as f64 * bytes)).ceil() as u32;
             let packer = CpuPacker::new(format);
-            let pack = |_| packer.pack(shape, MatrixValues::F32(numbers[..weights].into()));
+            let pack = |_: u32| packer.pack(shape, MatrixValues::F32(numbers[..weights].into()));
             (weights as f64 * bytes, (0..copies).map(pack).collect::<Vec<_>>())
         });
         for rows in [1, 2, 4, 8, 16, 72] {

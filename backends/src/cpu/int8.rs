@@ -4,7 +4,6 @@
 //! 16 bits per row and block, which costs a thousandth of what rounding the weights does; then a block's sum is one of
 //! whole numbers, exact in any order, and twice as fast as in `f32` on CPUs where conversions are slow.
 
-use rayon::prelude::*;
 use tonoscope_core::nn::MatrixValues;
 
 use super::{
@@ -48,20 +47,18 @@ impl Rounded {
     }
 }
 
-/// The scale with which the largest number becomes `largest`, and what to multiply by; a number that is none stays
-/// visible in the scale.
+/// The scale with which the largest number becomes `largest`, and what to multiply by. A number that is none makes the
+/// scale one that is none, and stays visible in the result.
 fn scale(numbers: impl Iterator<Item = f32>, largest: f32) -> (f32, f32) {
-    let (mut found, mut visible) = (0.0_f32, 0.0);
-    for number in numbers {
-        found = if number.abs() > found { number.abs() } else { found };
-        visible += number * 0.0;
-    }
-    // Half of the largest step at either end is enough; a block of next to nothing is nothing.
-    let factor = if found > f32::MIN_POSITIVE * 65536.0 { largest / found } else { 0.0 };
-    (found / largest + visible, factor)
+    // As bits, numbers without sign are in order, then come infinity and what is no number.
+    let found = numbers.map(|number| number.abs().to_bits().cast_signed()).fold(0, i32::max);
+    let found = f32::from_bits(found.cast_unsigned());
+    // Below, the factor overflows; that little counts as nothing.
+    let factor = if found > 1e-33 { largest / found } else { 0.0 };
+    (found / largest, factor)
 }
 
-/// The nearest whole number of one below 2^22; unlike `round` a matter of three additions.
+/// The nearest whole number to one below 2^22; unlike `round` two additions on every CPU.
 fn whole(number: f32) -> i32 {
     const SHIFT: f32 = 12_582_912.0;
     (number + SHIFT).to_bits().cast_signed().wrapping_sub(SHIFT.to_bits().cast_signed())
@@ -87,7 +84,7 @@ impl Int8Panels {
 
 impl Panel for Int8Panels {
     fn activations(&self, x: Vec<[f32; BLOCK]>) -> Activations {
-        Activations::Rounded(x.par_iter().with_min_len(1 << 12).map(Rounded::new).collect())
+        Activations::Rounded(x.iter().map(Rounded::new).collect())
     }
 
     fn product(&self, panel: usize, x: &Activations, y: &mut [[f32; WIDTH]]) {
@@ -218,7 +215,7 @@ mod tests {
     #[test]
     fn whole_is_round() {
         for number in [0.0, 0.4, -0.4, 0.6, -0.6, 126.9, -126.9, 127.0, -127.0, 32767.0, -32767.0, 1.5, -1.5, 2.5] {
-            assert_eq!(f64::from(whole(number)), f64::from(number).round_ties_even());
+            assert_eq!(whole(number), number.round_ties_even() as i32);
         }
     }
 
