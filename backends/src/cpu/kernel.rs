@@ -1,21 +1,23 @@
-//! `x Wᵀ` for one panel of outputs: the inner loops, written so that the compiler turns them into vector instructions.
+//! `x Wᵀ` for one panel of outputs, with weights in 32 or 16 bits: the inner loops, written so that the compiler turns
+//! them into vector instructions.
 //!
-//! A sum runs over a block of inputs in order, each block's sum is scaled, and the blocks are added in order. Nothing in
-//! that depends on how many rows `x` has or on which thread does it, so that a row's result is the same bit for bit
+//! A sum runs over a block of inputs in order, and the blocks' sums are added in order. Nothing in that depends on how many rows `x` has or on which thread does it, so that a row's result is the same bit for bit
 //! alone and in a batch.
+
+#![expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 
 use half::f16;
 
 /// Outputs in a panel: four vectors of eight.
 pub(super) const WIDTH: usize = 32;
-/// Inputs in a block.
+/// Inputs that are summed before the sum is added to those of other blocks.
 pub(super) const BLOCK: usize = 64;
 /// Rows of `x` that share one load of a weight.
 const TILE: usize = 6;
 
 /// What a weight is stored as.
 pub(super) trait Element: Copy + Default + Send + Sync + 'static {
-    /// The weights as numbers, up to the block's scale. `N` is a multiple of eight.
+    /// The weights as numbers. `N` is a multiple of eight.
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N];
 }
 
@@ -27,71 +29,60 @@ pub(super) struct Block<E>(pub(super) [[E; WIDTH]; BLOCK]);
 /// `y = x Wᵀ` for the outputs of one panel.
 ///
 /// # Shapes
-/// - `weights`, `scales`: one per block of inputs; no `scales` means one
+/// - `weights`: one per block of inputs
 /// - `x`: `[block, row]`; `y`: `[row]`
-pub(super) fn panel<E: Element>(
-    weights: &[Block<E>],
-    scales: &[[f32; WIDTH]],
-    x: &[[f32; BLOCK]],
-    y: &mut [[f32; WIDTH]],
-) {
+pub(super) fn panel<E: Element>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
         #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
         // SAFETY: the CPU has them, as was just checked.
-        return unsafe { panel_avx2(weights, scales, x, y) };
+        return unsafe { panel_avx2(weights, x, y) };
     }
-    panel_of::<E, { cfg!(target_arch = "aarch64") }>(weights, scales, x, y);
+    panel_of::<E, { cfg!(target_arch = "aarch64") }>(weights, x, y);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn panel_avx2<E: Element>(weights: &[Block<E>], scales: &[[f32; WIDTH]], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
-    panel_of::<E, true>(weights, scales, x, y);
+fn panel_avx2<E: Element>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
+    panel_of::<E, true>(weights, x, y);
 }
 
 /// `FAST`: the CPU multiplies and adds in one instruction; on x86-64 also: it has the features of [`panel_avx2`].
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
-fn panel_of<E: Element, const FAST: bool>(
-    weights: &[Block<E>],
-    scales: &[[f32; WIDTH]],
-    x: &[[f32; BLOCK]],
-    y: &mut [[f32; WIDTH]],
-) {
+fn panel_of<E: Element, const FAST: bool>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
     y.fill([0.0; WIDTH]);
-    let mut decoded = Block([[0.0; WIDTH]; BLOCK]);
-    for (index, (block, x)) in weights.iter().zip(x.chunks_exact(y.len())).enumerate() {
-        let scale = scales.get(index).unwrap_or(&[1.0; WIDTH]);
-        if size_of::<E>() < size_of::<f32>() && y.len() > TILE {
+    let blocks = weights.iter().zip(x.chunks_exact(y.len()));
+    if size_of::<E>() == size_of::<f32>() || y.len() <= TILE {
+        for (block, x) in blocks {
+            add_block::<E, FAST>(block, x, y);
+        }
+    } else {
+        let mut decoded = Block([[0.0; WIDTH]; BLOCK]);
+        for (block, x) in blocks {
             for (to, from) in decoded.0.iter_mut().zip(&block.0) {
                 *to = E::decode::<WIDTH, FAST>(from);
             }
-            add_block::<f32, FAST>(&decoded, scale, x, y);
-        } else {
-            add_block::<E, FAST>(block, scale, x, y);
+            add_block::<f32, FAST>(&decoded, x, y);
         }
     }
 }
 
 /// Adds the products with one block of inputs to `y`.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
-fn add_block<E: Element, const FAST: bool>(
-    block: &Block<E>,
-    scale: &[f32; WIDTH],
-    x: &[[f32; BLOCK]],
-    y: &mut [[f32; WIDTH]],
-) {
+fn add_block<E: Element, const FAST: bool>(block: &Block<E>, x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
     let mut at = 0;
     while at < y.len() {
-        // Tiles of equal size: 8 rows are 4 + 4, not 6 + 2.
-        let left = y.len() - at;
-        let rows = left.div_ceil(left.div_ceil(TILE));
+        // As few tiles as possible, of equal size: 8 rows are 4 + 4, not 6 + 2.
+        let rows = match y.len() - at {
+            left @ ..=TILE => left,
+            7 | 8 => 4,
+            9 | 10 => 5,
+            _ => TILE,
+        };
         macro_rules! tile {
             ($rows:literal, $outputs:literal) => {
                 if let (Some(x), Some(y)) = (x[at..].first_chunk::<$rows>(), y[at..].first_chunk_mut::<$rows>()) {
-                    add_tile::<E, $rows, $outputs, FAST>(block, scale, x, y);
+                    add_tile::<E, $rows, $outputs, FAST>(block, x, y);
                 }
             };
         }
@@ -99,7 +90,7 @@ fn add_block<E: Element, const FAST: bool>(
         match rows {
             1 => tile!(1, 32),
             2 => tile!(2, 32),
-            3 => tile!(3, 16),
+            3 => tile!(3, 32),
             4 => tile!(4, 16),
             5 => tile!(5, 16),
             _ => tile!(6, 16),
@@ -110,11 +101,9 @@ fn add_block<E: Element, const FAST: bool>(
 
 /// `ROWS` rows of [`add_block`], `OUTPUTS` outputs at a time.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 #[expect(clippy::needless_range_loop, reason = "counted loops over arrays are what the compiler vectorises")]
 fn add_tile<E: Element, const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
     block: &Block<E>,
-    scale: &[f32; WIDTH],
     x: &[[f32; BLOCK]; ROWS],
     y: &mut [[f32; WIDTH]; ROWS],
 ) {
@@ -130,15 +119,13 @@ fn add_tile<E: Element, const ROWS: usize, const OUTPUTS: usize, const FAST: boo
         }
         for row in 0..ROWS {
             for output in 0..OUTPUTS {
-                let at = part * OUTPUTS + output;
-                y[row][at] = multiply_add::<FAST>(sums[row][output], scale[at], y[row][at]);
+                y[row][part * OUTPUTS + output] += sums[row][output];
             }
         }
     }
 }
 
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 fn multiply_add<const FAST: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FAST { a.mul_add(b, c) } else { a * b + c }
 }
@@ -168,17 +155,6 @@ impl Element for f16 {
         }
         for (number, weight) in numbers.iter_mut().zip(weights) {
             *number = weight.to_f32();
-        }
-        numbers
-    }
-}
-
-impl Element for i8 {
-    #[inline(always)]
-    fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
-        let mut numbers = [0.0; N];
-        for (number, weight) in numbers.iter_mut().zip(weights) {
-            *number = f32::from(*weight);
         }
         numbers
     }

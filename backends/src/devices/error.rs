@@ -73,6 +73,7 @@ pub enum DeviceError {
 
 impl DeviceError {
     /// What to do next.
+    #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotCompiled { api: Api::Metal } if !cfg!(target_vendor = "apple") => {

@@ -53,6 +53,7 @@ pub struct Backend {
 }
 
 /// Every backend that there is, in this build or not.
+#[must_use]
 pub fn backends() -> Vec<Backend> {
     let cpu = Backend { name: "cpu".into(), compiled: true, feature: None };
     let gpus =
@@ -61,6 +62,7 @@ pub fn backends() -> Vec<Backend> {
 }
 
 /// Every device that is present and compiled in. A GPU that is reached in several ways is there as often.
+#[must_use]
 pub fn list() -> Vec<DeviceInfo> {
     std::iter::once(cpu()).chain(Api::ALL.into_iter().flat_map(devices)).collect()
 }

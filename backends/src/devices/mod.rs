@@ -94,6 +94,7 @@ fn best(devices: impl IntoIterator<Item = DeviceInfo>) -> Option<DeviceInfo> {
     devices.into_iter().filter(|device| !device.software).min_by_key(|device| device.kind)
 }
 
+#[cfg_attr(not(feature = "wgpu"), expect(clippy::unnecessary_wraps, reason = "only wgpu can refuse"))]
 fn start(info: &DeviceInfo) -> Result<Device, DeviceError> {
     match info.name {
         #[cfg(feature = "cuda")]

@@ -44,6 +44,7 @@ impl Api {
     pub const ALL: [Self; 4] = [Self::Cuda, Self::Vulkan, Self::Metal, Self::Webgpu];
 
     /// The Cargo feature that compiles it in.
+    #[must_use]
     pub fn feature(self) -> &'static str {
         match self {
             Self::Cuda => "cuda",
@@ -54,6 +55,7 @@ impl Api {
     }
 
     /// Whether this build has it.
+    #[must_use]
     pub fn compiled(self) -> bool {
         match self {
             Self::Cuda => cfg!(feature = "cuda"),

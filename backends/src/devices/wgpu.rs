@@ -6,11 +6,11 @@
 use std::sync::OnceLock;
 
 use burn::{
-    backend::{DispatchDevice, WgpuDevice, WgpuDeviceKind},
+    backend::{WgpuDevice, WgpuDeviceKind},
     tensor::{
-        Device,
+        Device, DeviceKind,
         wgpu::{
-            WgpuBackend,
+            WgpuBackend, WgpuInitError,
             wgpu::{AdapterInfo, Backends, DeviceType, Features, Instance, InstanceDescriptor},
         },
     },
@@ -38,9 +38,20 @@ pub(super) fn start(info: &DeviceInfo) -> Result<Device, DeviceError> {
         return Err(refused("it is gone".into()));
     };
     let device = Device::new(adapter.device.clone());
-    let DispatchDevice::Cube(cube) = device.as_dispatch() else { return Err(refused("it is not a GPU".into())) };
-    guarded(|| drop(cube.client())).map_err(refused)?;
-    Ok(device)
+    let options = Device::wgpu_options().graphics_api(adapter.device.backend);
+    let options = match adapter.device.kind {
+        WgpuDeviceKind::DiscreteGpu(number) => options.device_kind(DeviceKind::DiscreteGpu(number)),
+        WgpuDeviceKind::IntegratedGpu(number) => options.device_kind(DeviceKind::IntegratedGpu(number)),
+        WgpuDeviceKind::VirtualGpu(number) => options.device_kind(DeviceKind::VirtualGpu(number)),
+        WgpuDeviceKind::Cpu => options.device_kind(DeviceKind::Cpu),
+        // Burn's options have no name for other kinds; it starts them by itself when they are first used.
+        _ => return Ok(device),
+    };
+    match guarded(|| options.init()).map_err(refused)? {
+        // A device that is registered already was started before.
+        Ok(_) | Err(WgpuInitError::Registration { .. }) => Ok(device),
+        Err(error) => Err(refused(error.to_string())),
+    }
 }
 
 /// The adapters that `api` reaches, best first. Asked once: an adapter keeps its number while the process lives.

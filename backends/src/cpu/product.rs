@@ -1,0 +1,127 @@
+//! One product, divided among threads.
+
+use std::{
+    hint,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use super::{
+    kernel::{BLOCK, WIDTH},
+    pack::{Activations, Panel},
+};
+
+/// Rows that are multiplied in one pass over the matrix: what of them one block of inputs takes fits the first cache.
+const ROWS: usize = 72;
+/// Multiplications below which a second thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 17;
+
+/// `x Wᵀ`, cut into units of one panel of outputs and up to [`ROWS`] rows.
+///
+/// The calling thread starts at once; others take units from the moment they are awake, and the caller waits for no
+/// thread that has not begun. So a busy machine costs what it takes from us, and not a sleep per product.
+struct Product {
+    matrix: Arc<dyn Panel>,
+    out: usize,
+    rows: usize,
+    /// For each [`ROWS`] rows.
+    x: Vec<Activations>,
+    units: usize,
+    /// The next unit that no thread has taken.
+    next: AtomicUsize,
+    /// How many units are in `y`.
+    finished: AtomicUsize,
+    /// `[rows, out]`
+    y: Mutex<Vec<f32>>,
+}
+
+/// `x Wᵀ` for `x` `[rows, in]`, whose elements `number` makes to `f32`; row-major `[rows, out]`.
+pub(super) fn multiply<T: Copy>(
+    matrix: &Arc<dyn Panel>,
+    [out, width]: [usize; 2],
+    x: &[T],
+    rows: usize,
+    number: impl Fn(T) -> f32,
+) -> Vec<f32> {
+    if rows * out * width == 0 {
+        return vec![0.0; rows * out];
+    }
+    let x: Vec<_> = x.chunks(ROWS * width).map(|x| matrix.activations(blocks(x, width, &number))).collect();
+    let product = Product {
+        matrix: Arc::clone(matrix),
+        out,
+        rows,
+        units: x.len() * out.div_ceil(WIDTH),
+        x,
+        next: AtomicUsize::new(0),
+        finished: AtomicUsize::new(0),
+        y: Mutex::new(vec![0.0; rows * out]),
+    };
+    if rows * out * width < WORTH_A_THREAD || rayon::current_num_threads() == 1 {
+        product.work();
+        return product.result();
+    }
+    let product = Arc::new(product);
+    for _ in 1..rayon::current_num_threads().min(product.units) {
+        let product = Arc::clone(&product);
+        rayon::spawn(move || product.work());
+    }
+    product.work();
+    product.wait();
+    product.result()
+}
+
+impl Product {
+    /// Takes units until there are no more.
+    fn work(&self) {
+        let mut y = Vec::new();
+        loop {
+            let unit = self.next.fetch_add(1, Ordering::Relaxed);
+            if unit >= self.units {
+                return;
+            }
+            let panels = self.out.div_ceil(WIDTH);
+            let (part, panel) = (unit / panels, unit % panels);
+            y.resize(ROWS.min(self.rows - part * ROWS), [0.0; WIDTH]);
+            self.matrix.product(panel, &self.x[part], &mut y);
+            let mut result = self.y.lock().unwrap_or_else(PoisonError::into_inner);
+            for (to, from) in result[part * ROWS * self.out..].chunks_exact_mut(self.out).zip(&y) {
+                let to = &mut to[panel * WIDTH..];
+                let outputs = WIDTH.min(to.len());
+                to[..outputs].copy_from_slice(&from[..outputs]);
+            }
+            drop(result);
+            self.finished.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Waits for the units that other threads have taken.
+    fn wait(&self) {
+        let mut turns = 0;
+        while self.finished.load(Ordering::Acquire) < self.units {
+            turns += 1;
+            if turns < 1000 { hint::spin_loop() } else { thread::yield_now() }
+        }
+    }
+
+    fn result(&self) -> Vec<f32> {
+        std::mem::take(&mut *self.y.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// `x` as `[block, row]`, filled up with zeros.
+fn blocks<T: Copy>(x: &[T], width: usize, number: impl Fn(T) -> f32) -> Vec<[f32; BLOCK]> {
+    let rows = x.len() / width;
+    let mut blocks = vec![[0.0; BLOCK]; width.div_ceil(BLOCK) * rows];
+    for (row, x) in x.chunks_exact(width).enumerate() {
+        for (block, x) in x.chunks(BLOCK).enumerate() {
+            for (to, from) in blocks[block * rows + row].iter_mut().zip(x) {
+                *to = number(*from);
+            }
+        }
+    }
+    blocks
+}
