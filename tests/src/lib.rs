@@ -68,8 +68,8 @@ impl Fixture {
     /// If it does not parse as `T`.
     pub fn config<T: serde::de::DeserializeOwned>(&self, part: Option<&str>) -> T {
         let text = std::fs::read_to_string(self.folder.join("config.json")).expect("a config.json");
-        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let config = part.map_or_else(|| config.clone(), |part| config[part].take());
+        let whole: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let config = part.map_or(&whole, |part| &whole[part]).clone();
         serde_json::from_value(config).expect("the configuration of the model")
     }
 
@@ -89,7 +89,7 @@ impl Fixture {
     pub fn floats(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
         let raw = self.raw(name);
         let data = TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape.clone(), burn_dtype(raw.dtype));
-        (data.convert::<f32>().to_vec().expect("floats"), raw.shape)
+        (data.convert::<f32>().try_to_vec().expect("floats"), raw.shape)
     }
 
     /// An expected tensor of integers, row-major, and its shape.
@@ -99,7 +99,7 @@ impl Fixture {
     pub fn ints(&self, name: &str) -> (Vec<i64>, Vec<usize>) {
         let raw = self.raw(name);
         let data = TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape.clone(), burn_dtype(raw.dtype));
-        (data.convert::<i64>().to_vec().expect("integers"), raw.shape)
+        (data.convert::<i64>().try_to_vec().expect("integers"), raw.shape)
     }
 
     /// An expected tensor of floats on `device`.
@@ -193,7 +193,7 @@ pub async fn read(cache: Cache) -> Vec<OnHost> {
 /// # Panics
 /// If the device fails.
 pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().to_vec().expect("floats")
+    tensor.into_data().convert::<f32>().try_to_vec().expect("floats")
 }
 
 /// The elements of `tensor`, row-major.
@@ -201,7 +201,7 @@ pub fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 /// # Panics
 /// If the device fails.
 pub fn ints<const D: usize>(tensor: Tensor<D, Int>) -> Vec<i64> {
-    tensor.into_data().convert::<i64>().to_vec().expect("integers")
+    tensor.into_data().convert::<i64>().try_to_vec().expect("integers")
 }
 
 /// `max|got − want| / max|want|`; infinite where the lengths differ or a value of `got` is not finite.
