@@ -7,5 +7,6 @@
 pub mod audio;
 pub mod checkpoint;
 pub mod hooks;
+pub mod metrics;
 pub mod models;
 pub mod nn;
