@@ -1,3 +1,4 @@
 //! The models, each beside its reference. Configurations keep the names of the checkpoint's `config.json`.
 
+pub mod passt;
 pub mod t5;
