@@ -6,6 +6,7 @@
 
 pub mod audio;
 pub mod checkpoint;
+pub mod concepts;
 pub mod hooks;
 pub mod metrics;
 pub mod models;
