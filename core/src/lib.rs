@@ -11,3 +11,5 @@ pub mod hooks;
 pub mod metrics;
 pub mod models;
 pub mod nn;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod probes;
