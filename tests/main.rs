@@ -1,1 +1,3 @@
 //! All tests that need more than one package, in one binary: it links once.
+
+mod judge;
