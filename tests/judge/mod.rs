@@ -1,4 +1,6 @@
 //! The judge of generated audio, and the numbers made from what it says.
+#![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
+#![expect(clippy::print_stdout, reason = "measured errors, for `--nocapture`")]
 
 mod metrics;
 mod passt;

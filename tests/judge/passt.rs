@@ -4,7 +4,7 @@ use std::{path::Path, time::Instant};
 
 use burn::tensor::Device;
 use tonoscope_core::{
-    checkpoint::{LoadError, Placement, PyTorchFile, SafetensorsFile, Source, Weights},
+    checkpoint::{LoadError, Placement, SafetensorsFile, Weights},
     hooks::{Capture, Edit, HookTensors, Hooks, Reduce, Spec},
     models::passt::{MelConfig, MelFrontEnd, Passt, PasstConfig, PasstError},
 };
@@ -18,15 +18,13 @@ const BOUND_MEL_32: f32 = 2e-5;
 /// The reference's front end in 64 bit, its result stored in 32.
 const BOUND_MEL_64: f32 = 2e-7;
 
-fn tiny(source: Box<dyn Source>) -> Passt {
-    let weights = Weights::new(source, Placement::plain(&Device::flex()));
-    let passt = Passt::load(&PasstConfig::tiny(), &weights).unwrap();
-    weights.finish().unwrap();
-    passt
+fn tiny(file: &str) -> Passt {
+    let path = fixture("passt_tiny").join(file);
+    Passt::open(&path, &PasstConfig::tiny(), Placement::plain(&Device::flex())).unwrap()
 }
 
 fn tiny_release_file() -> Passt {
-    tiny(Box::new(PyTorchFile::open(&fixture("passt_tiny/passt_tiny.pt"), None).unwrap()))
+    tiny("passt_tiny.pt")
 }
 
 fn expected() -> Expected {
@@ -124,8 +122,7 @@ fn a_clip_does_not_depend_on_the_others() {
 fn the_file_formats_hold_the_same_model() {
     let expected = expected();
     let release = tiny_release_file();
-    let path = fixture("passt_tiny/passt_tiny.safetensors");
-    let safetensors = tiny(Box::new(SafetensorsFile::open(&path).unwrap()));
+    let safetensors = tiny("passt_tiny.safetensors");
     let wave = &waves(&expected)[0];
     let of = |passt: &Passt| pollster::block_on(passt.classify(&[wave])).unwrap();
     assert_eq!(of(&release), of(&safetensors));
@@ -149,23 +146,24 @@ fn looking_changes_nothing() {
 #[test]
 fn audio_that_cannot_be_classified_is_an_error() {
     let passt = tiny_release_file();
-    let message = |clip: &[f32]| pollster::block_on(passt.classify(&[&[0.0; 4801], clip])).unwrap_err().to_string();
+    let shortest = vec![0.0; 4801];
+    let message = |clip: &[f32]| pollster::block_on(passt.classify(&[&shortest, clip])).unwrap_err().to_string();
     assert_eq!(message(&[]), "clip 1 has 0 samples, `PaSST` needs at least 4801 (151 ms)");
-    assert_eq!(message(&[0.0; 4800]), "clip 1 has 4800 samples, `PaSST` needs at least 4801 (151 ms)");
+    assert_eq!(message(&shortest[1..]), "clip 1 has 4800 samples, `PaSST` needs at least 4801 (151 ms)");
     let mut broken = vec![0.0; 5000];
     broken[77] = f32::NAN;
     assert_eq!(message(&broken), "clip 1 is not a number at sample 77");
     let infinite = vec![f32::INFINITY; 5000];
     let error = pollster::block_on(passt.classify(&[&infinite])).unwrap_err();
     assert!(matches!(error, PasstError::NotFinite { clip: 0, sample: 0 }));
-    assert_eq!(pollster::block_on(passt.classify(&[&[0.0; 4801]])).unwrap().len(), 1);
+    assert_eq!(pollster::block_on(passt.classify(&[&shortest])).unwrap().len(), 1);
 }
 
 #[test]
 fn weights_of_another_size_are_named() {
-    let file = SafetensorsFile::open(&fixture("passt_tiny/passt_tiny.safetensors")).unwrap();
-    let weights = Weights::new(Box::new(file), Placement::plain(&Device::flex()));
-    let error = Passt::load(&PasstConfig::passt_s_swa_p16_128_ap476(), &weights).unwrap_err();
+    let path = fixture("passt_tiny/passt_tiny.safetensors");
+    let placement = Placement::plain(&Device::flex());
+    let error = Passt::open(&path, &PasstConfig::passt_s_swa_p16_128_ap476(), placement).unwrap_err();
     assert!(matches!(error, LoadError::Shape { key, .. } if key == "patch_embed.proj.weight"));
 }
 
@@ -174,10 +172,8 @@ fn weights_of_another_size_are_named() {
 #[ignore = "needs 350 MB that tests/reference/passt_real.py writes to target/reference/passt_real"]
 fn the_real_size_matches_hear21passt() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/reference/passt_real");
-    let file = PyTorchFile::open(&folder.join("passt.pt"), None).unwrap();
-    let weights = Weights::new(Box::new(file), Placement::plain(&Device::flex()));
-    let passt = Passt::load(&PasstConfig::passt_s_swa_p16_128_ap476(), &weights).unwrap();
-    weights.finish().unwrap();
+    let config = PasstConfig::passt_s_swa_p16_128_ap476();
+    let passt = Passt::open(&folder.join("passt.pt"), &config, Placement::plain(&Device::flex())).unwrap();
     let file = SafetensorsFile::open(&folder.join("reference.safetensors")).unwrap();
     let expected = Expected(Weights::new(Box::new(file), Placement::plain(&Device::flex())));
     let wave = expected.values("wave", &[128_000]);

@@ -16,6 +16,8 @@ pub use labels::{Label, Labels, UnknownLabel};
 pub use mel::{MelConfig, MelFrontEnd};
 pub use vit::{Vit, VitOutput};
 
+#[cfg(not(target_arch = "wasm32"))]
+use crate::checkpoint::{Placement, PyTorchFile, SafetensorsFile, Source};
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::Hooks,
@@ -104,6 +106,23 @@ struct Window {
 }
 
 impl Passt {
+    /// Opens the release file (`.pt`) or a `.safetensors` of the same names.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the file cannot be read or is not that of a model of this shape.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: &std::path::Path, config: &PasstConfig, placement: Placement) -> Result<Self, LoadError> {
+        let source: Box<dyn Source> = if path.extension().is_some_and(|extension| extension == "safetensors") {
+            Box::new(SafetensorsFile::open(path)?)
+        } else {
+            Box::new(PyTorchFile::open(path, None)?)
+        };
+        let weights = Weights::new(source, placement);
+        let passt = Self::load(config, &weights)?;
+        weights.finish()?;
+        Ok(passt)
+    }
+
     /// Takes the tensors of the release file, or of a file with hear21passt's wrapper around it (prefix `net.`).
     ///
     /// The second head (`head_dist`) is in these files and not used. Call [`Weights::finish`] to be told what else is not.
