@@ -1,5 +1,6 @@
 //! All tests that need more than one package, in one binary: it links once.
 
 mod cli;
+mod judge;
 mod parity;
 mod properties;

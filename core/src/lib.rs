@@ -6,6 +6,10 @@
 
 pub mod audio;
 pub mod checkpoint;
+pub mod concepts;
 pub mod hooks;
+pub mod metrics;
 pub mod models;
 pub mod nn;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod probes;

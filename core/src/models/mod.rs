@@ -2,4 +2,5 @@
 
 pub mod encodec;
 pub mod musicgen;
+pub mod passt;
 pub mod t5;

@@ -1,0 +1,133 @@
+//! Shape of a PaSST and of its front end.
+
+use serde::{Deserialize, Serialize};
+
+use super::mel::MelConfig;
+
+/// Shape of a [`Passt`](super::Passt); fields are named as the arguments of hear21passt's `PaSST` and of its wrapper.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PasstConfig {
+    /// The log-mel spectrogram.
+    pub mel: MelConfig,
+    /// Mel bands and frames that the position embeddings were made for.
+    pub img_size: [usize; 2],
+    /// Edge of a patch, in bands and frames.
+    pub patch_size: usize,
+    /// Distance between patches; less than `patch_size`: they overlap.
+    pub stride: usize,
+    /// Classes that are told apart.
+    pub num_classes: usize,
+    /// Width of the residual stream.
+    pub embed_dim: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Width of the MLP over that of the residual stream.
+    pub mlp_ratio: usize,
+    /// Added to the variance in every norm but the head's.
+    pub norm_eps: f64,
+    /// Added to the variance in the head's norm.
+    pub head_norm_eps: f64,
+    /// Longest clip that is classified in one piece, in ms.
+    pub max_model_window: usize,
+    /// Distance between the pieces of a longer clip, in ms.
+    pub scene_hop: usize,
+}
+
+impl PasstConfig {
+    /// `passt_s_swa_p16_128_ap476`: the 527 classes of `AudioSet`, the judge of the ISMIR 2024 paper.
+    pub fn passt_s_swa_p16_128_ap476() -> Self {
+        Self {
+            mel: MelConfig::passt(128),
+            img_size: [128, 998],
+            patch_size: 16,
+            stride: 10,
+            num_classes: 527,
+            embed_dim: 768,
+            depth: 12,
+            num_heads: 12,
+            mlp_ratio: 4,
+            norm_eps: 1e-6,
+            head_norm_eps: 1e-5,
+            max_model_window: 10_000,
+            scene_hop: 2_500,
+        }
+    }
+
+    /// Every branch of the real model at a size for tests: 3 blocks of width 32, 36 mel bands, 19 classes, 1 s windows.
+    pub fn tiny() -> Self {
+        Self {
+            mel: MelConfig::passt(36),
+            img_size: [36, 98],
+            num_classes: 19,
+            embed_dim: 32,
+            depth: 3,
+            num_heads: 4,
+            max_model_window: 1_000,
+            scene_hop: 250,
+            ..Self::passt_s_swa_p16_128_ap476()
+        }
+    }
+
+    /// Rows and columns of the position embeddings.
+    pub(super) fn grid_size(&self) -> [usize; 2] {
+        self.img_size.map(|len| len / self.stride)
+    }
+
+    /// Patches along an axis of `len` bands or frames.
+    pub(super) fn patches(&self, len: usize) -> usize {
+        if len < self.patch_size { 0 } else { (len - self.patch_size) / self.stride + 1 }
+    }
+
+    /// Samples of the longest clip that is classified in one piece.
+    pub fn window_samples(&self) -> usize {
+        self.max_model_window * self.mel.sr / 1000
+    }
+
+    /// Samples between the pieces of a longer clip.
+    pub fn hop_samples(&self) -> usize {
+        self.scene_hop * self.mel.sr / 1000
+    }
+
+    /// Samples of the shortest clip that makes one patch.
+    pub fn least_samples(&self) -> usize {
+        let one_patch = (self.patch_size - 1) * self.mel.hopsize + 1;
+        self.mel.least_samples().max(one_patch)
+    }
+
+    /// What contradicts itself, if anything.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        let [rows, columns] = self.grid_size();
+        let longest = self.patches(self.mel.frames(self.window_samples()));
+        if self.mel.n_mels != self.img_size[0] || self.patches(self.img_size[0]) != rows {
+            return Some(format!("{} mel bands do not make the {rows} rows of the grid", self.mel.n_mels));
+        }
+        if longest > columns {
+            return Some(format!("a window of {} ms makes {longest} columns of {columns}", self.max_model_window));
+        }
+        if !self.embed_dim.is_multiple_of(self.num_heads) {
+            return Some(format!("width {} does not divide into {} heads", self.embed_dim, self.num_heads));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_real_model_has_the_published_numbers() {
+        let config = PasstConfig::passt_s_swa_p16_128_ap476();
+        assert_eq!(config.contradiction(), None);
+        assert_eq!(config.grid_size(), [12, 99]);
+        assert_eq!(config.mel.frames(128_000), 400);
+        assert_eq!(config.patches(400), 39);
+        assert_eq!(config.patches(config.mel.frames(config.window_samples())), 99);
+        assert_eq!(config.least_samples(), 4801);
+        assert_eq!(config.patches(config.mel.frames(4801)), 1);
+        assert_eq!(config.patches(config.mel.frames(4800)), 0);
+        assert_eq!(PasstConfig::tiny().contradiction(), None);
+    }
+}
