@@ -12,7 +12,8 @@ fn with_damaged(damage: impl Fn(&Path), more: &[&str]) -> (i32, String) {
     }
     damage(folder.path());
     let out = folder.path().join("out");
-    let mut args = vec!["generate", "--device", "cpu", "--model", folder.path().to_str().unwrap(), "--duration", "0.01"];
+    let mut args =
+        vec!["generate", "--device", "cpu", "--model", folder.path().to_str().unwrap(), "--duration", "0.01"];
     args.extend(["--out", out.to_str().unwrap()]);
     args.extend(if more.is_empty() { &["--prompt", "a"] } else { more });
     let output = tonoscope(&args);
@@ -62,11 +63,13 @@ fn damaged_checkpoints() {
     says(&with_damaged(truncate, &[]), 1, &["model.safetensors", "corrupt or truncated"]);
     let garble = |folder: &Path| fs::write(folder.join("model.safetensors"), b"not a checkpoint at all").unwrap();
     says(&with_damaged(garble, &[]), 1, &["model.safetensors", "corrupt or truncated"]);
-    let other = |folder: &Path| edit_json(folder, "config.json", "\"model_type\": \"musicgen\"", "\"model_type\": \"bert\"");
+    let other =
+        |folder: &Path| edit_json(folder, "config.json", "\"model_type\": \"musicgen\"", "\"model_type\": \"bert\"");
     says(&with_damaged(other, &[]), 1, &["bert", "musicgen"]);
     let shape = |folder: &Path| edit_json(folder, "config.json", "\"ffn_dim\": 64", "\"ffn_dim\": 60");
     says(&with_damaged(shape, &[]), 1, &["fc1.weight", "[64, 32]", "[60, 32]", "hint:"]);
-    let fewer = |folder: &Path| edit_json(folder, "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2");
+    let fewer =
+        |folder: &Path| edit_json(folder, "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2");
     says(&with_damaged(fewer, &[]), 1, &["does not use", "decoder.model.decoder.layers.2."]);
     let more = |folder: &Path| edit_json(folder, "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
     says(&with_damaged(more, &[]), 1, &["decoder.model.decoder.layers.3.", "missing"]);
@@ -74,7 +77,8 @@ fn damaged_checkpoints() {
     says(&with_damaged(json, &[]), 1, &["config.json"]);
     let tokenizer = |folder: &Path| fs::write(folder.join("tokenizer.json"), "{}").unwrap();
     says(&with_damaged(tokenizer, &[]), 1, &["tokenizer.json"]);
-    let causal = |folder: &Path| edit_json(folder, "config.json", "\"use_causal_conv\": false", "\"use_causal_conv\": true");
+    let causal =
+        |folder: &Path| edit_json(folder, "config.json", "\"use_causal_conv\": false", "\"use_causal_conv\": true");
     says(&with_damaged(causal, &[]), 1, &["use_causal_conv"]);
 }
 
@@ -110,7 +114,8 @@ fn prompts_and_durations() {
 fn an_empty_prompt_is_no_prompt() {
     let out = tempfile::tempdir().unwrap();
     let model = fixture("musicgen_tiny");
-    let args = ["generate", "--device", "cpu", "--model", model.to_str().unwrap(), "--duration", "0.01", "--prompt", ""];
+    let args =
+        ["generate", "--device", "cpu", "--model", model.to_str().unwrap(), "--duration", "0.01", "--prompt", ""];
     let output = tonoscope(&[&args[..], &["--out", out.path().to_str().unwrap()]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
 }

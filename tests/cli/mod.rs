@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod generate;
+mod help;
 
 use std::{
     path::PathBuf,

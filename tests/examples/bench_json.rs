@@ -36,7 +36,8 @@ fn main() {
     report("t5_encode/tokens=30", repeat(7, || t5_encode(&model)));
     report("encodec_decode/seconds=4", repeat(3, || encodec_decode(&model)));
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     if let Some(kilobytes) = peak {
         println!(r#"{{"id": "peak_memory", "mb": {:.0}}}"#, kilobytes / 1024.0);
     }

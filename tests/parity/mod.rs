@@ -2,4 +2,5 @@
 
 mod encodec;
 mod musicgen;
+mod real_size;
 mod t5;

@@ -28,9 +28,7 @@ fn load(fixture: &str, placement: &Placement) -> MusicGen {
 fn prompts(fixture: &Fixture, name: &str) -> Vec<Prompt> {
     let (ids, shape) = fixture.ints(name);
     let unpadded = |ids: &[i64]| ids.iter().take_while(|&&id| id != 0).map(|&id| id as u32).collect();
-    ids.chunks(shape[1])
-        .map(|ids| Prompt { ids: unpadded(ids), key: SequenceKey::new("", 0), start: vec![] })
-        .collect()
+    ids.chunks(shape[1]).map(|ids| Prompt { ids: unpadded(ids), key: SequenceKey::new("", 0), start: vec![] }).collect()
 }
 
 fn greedy(frames: usize) -> Generate {

@@ -99,7 +99,8 @@ fn buckets_reach_the_table() {
     let (_, placement) = devices().remove(0);
     let model = T5Encoder::load(&fixture.config(None), &fixture.weights(placement.clone())).unwrap();
     let run = |tokens: usize, padding: usize| {
-        let ids: Vec<i64> = (0..tokens + padding).map(|index| if index < tokens { 5 + index as i64 } else { 0 }).collect();
+        let ids: Vec<i64> =
+            (0..tokens + padding).map(|index| if index < tokens { 5 + index as i64 } else { 0 }).collect();
         let mask: Vec<i64> = (0..tokens + padding).map(|index| i64::from(index < tokens)).collect();
         let place = |values: Vec<i64>| {
             burn::tensor::Tensor::from_data(TensorData::new(values, [1, tokens + padding]), &placement.device)

@@ -10,7 +10,9 @@ use tonoscope_core::{
         Axis, Branch, Cache, Capture, Change, Edit, EditFile, HookError, HookPoint, HookTensors, Hooks, Part, Reduce,
         Scope, Selector, Site, Spec, Value,
     },
-    models::musicgen::{Columns, DecoderState, Generate, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window},
+    models::musicgen::{
+        Columns, DecoderState, Generate, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window,
+    },
 };
 use tonoscope_tests::{Fixture, capture_everything, devices, floats};
 
@@ -33,7 +35,9 @@ fn generate(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<(Cod
     let window = Window { frames: 1500, stride: 900 };
     let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
     let prompts = prompts();
-    let codes = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(()))).expect("a run without NaN").codes;
+    let codes = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(())))
+        .expect("a run without NaN")
+        .codes;
     Ok((codes, hooks.finish()?))
 }
 
@@ -85,7 +89,9 @@ fn patching_a_run_with_its_own_activations_changes_nothing() {
     for (device, placement) in devices() {
         let model = load(&placement);
         let plain = generate(&model, &Spec::default(), &HookTensors::new()).unwrap().0;
-        for point in model.points().into_iter().filter(|point| point.part == Part::Decoder && point.site != Site::Logits) {
+        for point in
+            model.points().into_iter().filter(|point| point.part == Part::Decoder && point.site != Site::Logits)
+        {
             // Keys and values of the text are computed once, at step 0.
             let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
             let (codes, cache) = generate(&model, &Spec { captures, edits: vec![] }, &HookTensors::new()).unwrap();
@@ -111,12 +117,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     let point: HookPoint = "decoder.1.self_attn.z".parse().unwrap();
     let capture = || vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
     let before = generate(&model, &Spec { captures: capture(), edits: vec![] }, &HookTensors::new()).unwrap().1;
-    let scope = Scope {
-        steps: Some(2..4),
-        rows: Some(vec![1]),
-        branch: Some(Branch::Uncond),
-        heads: Some(vec![0, 2]),
-    };
+    let scope = Scope { steps: Some(2..4), rows: Some(vec![1]), branch: Some(Branch::Uncond), heads: Some(vec![0, 2]) };
     let edits = vec![Edit { points: Selector::point(point), scope, change: Change::Zero }];
     let after = generate(&model, &Spec { captures: capture(), edits }, &HookTensors::new()).unwrap().1;
     let [before, after] = [&before, &after].map(|cache| cache.get(point).unwrap().clone());

@@ -36,8 +36,8 @@ impl Fixture {
     /// As [`Self::open`].
     pub fn open_file(name: &str, file: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-        let expected = SafetensorsFile::open(&folder.join(file))
-            .unwrap_or_else(|error| panic!("fixture `{name}`: {error}"));
+        let expected =
+            SafetensorsFile::open(&folder.join(file)).unwrap_or_else(|error| panic!("fixture `{name}`: {error}"));
         Self { folder, expected }
     }
 

@@ -45,7 +45,8 @@ pub fn musicgen_small(placement: Placement) -> MusicGen {
 /// If the device fails.
 pub fn decode_steps(model: &MusicGen, batch: usize, steps: usize) -> Vec<Duration> {
     let mut hooks = Hooks::none();
-    let ids: Vec<Vec<u32>> = (0..batch).map(|row| (0..PROMPT_TOKENS as u32).map(|i| 3 + i + 7 * row as u32).collect()).collect();
+    let ids: Vec<Vec<u32>> =
+        (0..batch).map(|row| (0..PROMPT_TOKENS as u32).map(|i| 3 + i + 7 * row as u32).collect()).collect();
     let text = model.encode_text(&mut hooks, &ids);
     let mut state = DecoderState::new(model.decoder(), &mut hooks, &text, true, steps + 1);
     let mut times = vec![];

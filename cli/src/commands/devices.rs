@@ -22,7 +22,8 @@ pub(crate) fn run(args: &DevicesArgs, out: &mut dyn Write) -> Result<()> {
         return Ok(());
     }
     for device in &devices {
-        let memory = device.memory.map_or_else(|| "memory unknown".to_owned(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
+        let memory =
+            device.memory.map_or_else(|| "memory unknown".to_owned(), |bytes| format!("{:.1} GB", bytes as f64 / 1e9));
         let half = match device.f16 {
             Some(true) => "f16",
             Some(false) => "no f16",

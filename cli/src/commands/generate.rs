@@ -319,10 +319,11 @@ fn generate(
             timings.steps += 1;
             interrupt::check()
         };
-        let made = pollster::block_on(model.generate(hooks, &prompts, how, &mut watch)).map_err(|error| match error {
-            GenerateError::Cancelled => anyhow::anyhow!("interrupted: nothing was written of this batch"),
-            other => other.into(),
-        })?;
+        let made =
+            pollster::block_on(model.generate(hooks, &prompts, how, &mut watch)).map_err(|error| match error {
+                GenerateError::Cancelled => anyhow::anyhow!("interrupted: nothing was written of this batch"),
+                other => other.into(),
+            })?;
         bar.finish_and_clear();
         codes.extend(made.codes);
         ties.extend(made.first_tie);

@@ -19,14 +19,12 @@ pub(crate) struct PointsArgs {
 
 pub(crate) fn run(args: &PointsArgs, out: &mut dyn Write) -> Result<()> {
     let config = args.model.find()?.files.config;
-    let points: Vec<String> = [
-        (Part::Encoder, config.text_encoder.num_layers),
-        (Part::Decoder, config.decoder.num_hidden_layers),
-    ]
-    .into_iter()
-    .flat_map(|(part, layers)| HookPoint::all(part, layers))
-    .map(|point| point.to_string())
-    .collect();
+    let points: Vec<String> =
+        [(Part::Encoder, config.text_encoder.num_layers), (Part::Decoder, config.decoder.num_hidden_layers)]
+            .into_iter()
+            .flat_map(|(part, layers)| HookPoint::all(part, layers))
+            .map(|point| point.to_string())
+            .collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &points)?;
         writeln!(out)?;

@@ -16,6 +16,6 @@ pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use safetensors::open_folder;
-pub(crate) use weights::{chunks, to_f32};
-pub use source::{Overlay, RawTensor, Remapped, Source, Taken};
+pub use source::{Overlay, RawTensor, Remapped, Source, Taken, TensorBytes};
 pub use weights::{Placement, Weights};
+pub(crate) use weights::{chunks, to_f32};

@@ -1,6 +1,6 @@
 //! Files of `torch.save`: tensors are read, code is never run.
 
-use std::{borrow::Cow, path::Path};
+use std::path::Path;
 
 use pytorch_reader::{DType, PytorchReader};
 use safetensors::Dtype;
@@ -41,10 +41,9 @@ impl Source for PyTorchFile {
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
         let tensor = self.reader.get(name).ok_or_else(|| LoadError::Missing { key: name.to_owned() })?;
-        let bytes = tensor
-            .read()
-            .map_err(|error| LoadError::Corrupt { path: self.path.clone(), reason: error.to_string() })?;
-        Ok(RawTensor { dtype: dtype(tensor.dtype()), shape: tensor.shape().to_vec(), bytes: Cow::Owned(bytes) })
+        let bytes =
+            tensor.read().map_err(|error| LoadError::Corrupt { path: self.path.clone(), reason: error.to_string() })?;
+        Ok(RawTensor { dtype: dtype(tensor.dtype()), shape: tensor.shape().to_vec(), bytes: bytes.into() })
     }
 }
 

@@ -1,7 +1,6 @@
 //! safetensors files, memory-mapped, and the index of a sharded set.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
 };
@@ -15,29 +14,18 @@ pub struct SafetensorsFile {
     path: PathBuf,
     header: Metadata,
     data_start: usize,
-    bytes: FileBytes,
+    content: Content,
 }
 
-enum FileBytes {
+enum Content {
+    /// On disk; every tensor is mapped into memory while it is used.
     #[cfg(not(target_arch = "wasm32"))]
-    Mapped(memmap2::Mmap),
-    Owned(Vec<u8>),
-}
-
-impl std::ops::Deref for FileBytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::Mapped(map) => map,
-            Self::Owned(bytes) => bytes,
-        }
-    }
+    File(std::fs::File),
+    Memory(Vec<u8>),
 }
 
 impl SafetensorsFile {
-    /// Maps the file at `path` into memory.
+    /// Reads the header of the file at `path`.
     ///
     /// # Errors
     /// [`LoadError::Read`] if it cannot be opened, [`LoadError::Corrupt`] if header and length do not agree.
@@ -45,11 +33,12 @@ impl SafetensorsFile {
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         let read = |source| LoadError::Read { path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(read)?;
-        #[expect(unsafe_code, reason = "the only way to map a file")]
-        // SAFETY: the map is read-only; a file that another process truncates meanwhile raises SIGBUS, as in every
-        // reader of memory-mapped checkpoints, and is never written through.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(read)?;
-        Self::parse(path.to_owned(), FileBytes::Mapped(map))
+        let (header, data_start) = match file.metadata().map_err(read)?.len() as usize {
+            // Nothing cannot be mapped.
+            0 => parse(path, &[])?,
+            len => parse(path, &map(&file, 0..len).map_err(read)?)?,
+        };
+        Ok(Self { path: path.to_owned(), header, data_start, content: Content::File(file) })
     }
 
     /// A file that is already in memory; `name` appears in errors.
@@ -57,13 +46,8 @@ impl SafetensorsFile {
     /// # Errors
     /// [`LoadError::Corrupt`] if header and length do not agree.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, LoadError> {
-        Self::parse(PathBuf::from(name), FileBytes::Owned(bytes))
-    }
-
-    fn parse(path: PathBuf, bytes: FileBytes) -> Result<Self, LoadError> {
-        let (header_len, header) = SafeTensors::read_metadata(&bytes)
-            .map_err(|error| LoadError::Corrupt { path: path.clone(), reason: error.to_string() })?;
-        Ok(Self { path, header, data_start: header_len + 8, bytes })
+        let (header, data_start) = parse(Path::new(name), &bytes)?;
+        Ok(Self { path: PathBuf::from(name), header, data_start, content: Content::Memory(bytes) })
     }
 
     /// The `__metadata__` of the header.
@@ -84,10 +68,38 @@ impl Source for SafetensorsFile {
     fn read(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
         let info = self.header.info(name).ok_or_else(|| LoadError::Missing { key: name.to_owned() })?;
         let (start, end) = info.data_offsets;
-        let bytes = self.bytes.get(self.data_start + start..self.data_start + end).ok_or_else(|| {
-            LoadError::Corrupt { path: self.path.clone(), reason: format!("`{name}` lies beyond the end of the file") }
-        })?;
-        Ok(RawTensor { dtype: info.dtype, shape: info.shape.clone(), bytes: Cow::Borrowed(bytes) })
+        let range = self.data_start + start..self.data_start + end;
+        let bytes = match &self.content {
+            _ if range.is_empty() => Vec::new().into(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Content::File(file) => {
+                map(file, range).map_err(|source| LoadError::Read { path: self.path.clone(), source })?.into()
+            }
+            Content::Memory(bytes) => bytes[range].into(),
+        };
+        Ok(RawTensor { dtype: info.dtype, shape: info.shape.clone(), bytes })
+    }
+}
+
+/// The header, which says where every tensor lies and that all of them are there, and the place where data begin.
+fn parse(path: &Path, bytes: &[u8]) -> Result<(Metadata, usize), LoadError> {
+    let corrupt =
+        |error: safetensors::SafeTensorError| LoadError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+    let (len, header) = SafeTensors::read_metadata(bytes).map_err(corrupt)?;
+    // The header's own check, against the length of the file.
+    SafeTensors::deserialize(bytes).map_err(corrupt)?;
+    Ok((header, len + 8))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn map(file: &std::fs::File, range: std::ops::Range<usize>) -> std::io::Result<memmap2::Mmap> {
+    let mut options = memmap2::MmapOptions::new();
+    options.offset(range.start as u64).len(range.len());
+    #[expect(unsafe_code, reason = "the only way to map a file")]
+    // SAFETY: the map is read-only; a file that another process truncates meanwhile raises SIGBUS, as in every reader
+    // of memory-mapped checkpoints, and is never written through.
+    unsafe {
+        options.map(file)
     }
 }
 
@@ -106,8 +118,8 @@ pub(crate) fn open_folder(folder: &Path) -> Result<Box<dyn Source>, LoadError> {
     if single.exists() || !index_path.exists() {
         return Ok(Box::new(SafetensorsFile::open(&single)?));
     }
-    let text = std::fs::read_to_string(&index_path)
-        .map_err(|source| LoadError::Read { path: index_path.clone(), source })?;
+    let text =
+        std::fs::read_to_string(&index_path).map_err(|source| LoadError::Read { path: index_path.clone(), source })?;
     let config = |reason| LoadError::Config { path: index_path.clone(), reason };
     let index: Index = serde_json::from_str(&text).map_err(|error| config(error.to_string()))?;
     let shards: BTreeSet<&String> = index.weight_map.values().collect();

@@ -1,18 +1,86 @@
 //! Named tensors that have not been read yet, and views that rename them.
 
-use std::{borrow::Cow, collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    ops::{Deref, Range},
+};
 
 use super::LoadError;
 
-/// Bytes of one tensor, little-endian and row-major, as they are in the file.
-#[derive(Debug, Clone)]
+/// One tensor, little-endian and row-major, as it is in the file.
+#[derive(Debug)]
 pub struct RawTensor<'a> {
     /// Element type.
     pub dtype: safetensors::Dtype,
     /// Extents, outermost first.
     pub shape: Vec<usize>,
     /// `shape.product() * dtype.size()` bytes.
-    pub bytes: Cow<'a, [u8]>,
+    pub bytes: TensorBytes<'a>,
+}
+
+/// Bytes of a tensor, wherever they are. A mapped stretch of a file leaves memory when this is dropped, so that a
+/// checkpoint never stands in memory beside the model that is made of it.
+#[derive(Debug)]
+pub struct TensorBytes<'a> {
+    stored: Stored<'a>,
+    range: Range<usize>,
+}
+
+#[derive(Debug)]
+enum Stored<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+    #[cfg(not(target_arch = "wasm32"))]
+    Mapped(memmap2::Mmap),
+}
+
+impl TensorBytes<'_> {
+    /// A part of these bytes.
+    fn part(self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.len(), "a part lies inside the whole");
+        Self { stored: self.stored, range: self.range.start + range.start..self.range.start + range.end }
+    }
+
+    /// The bytes in memory of their own.
+    pub fn into_owned(self) -> Vec<u8> {
+        match self.stored {
+            Stored::Owned(bytes) if self.range == (0..bytes.len()) => bytes,
+            stored => TensorBytes { stored, range: self.range }.to_vec(),
+        }
+    }
+}
+
+impl Deref for TensorBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &self.stored {
+            Stored::Borrowed(bytes) => bytes,
+            Stored::Owned(bytes) => bytes,
+            #[cfg(not(target_arch = "wasm32"))]
+            Stored::Mapped(map) => map,
+        };
+        &all[self.range.clone()]
+    }
+}
+
+impl<'a> From<&'a [u8]> for TensorBytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self { range: 0..bytes.len(), stored: Stored::Borrowed(bytes) }
+    }
+}
+
+impl From<Vec<u8>> for TensorBytes<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { range: 0..bytes.len(), stored: Stored::Owned(bytes) }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl From<memmap2::Mmap> for TensorBytes<'_> {
+    fn from(map: memmap2::Mmap) -> Self {
+        Self { range: 0..map.len(), stored: Stored::Mapped(map) }
+    }
 }
 
 /// A set of named tensors, opened but not read.
@@ -80,10 +148,7 @@ impl<S: Source> Source for Remapped<S> {
             }
             let row = raw.bytes.len() / total.max(1);
             let bytes = rows.start * row..rows.end * row;
-            raw.bytes = match raw.bytes {
-                Cow::Borrowed(all) => Cow::Borrowed(&all[bytes]),
-                Cow::Owned(all) => Cow::Owned(all[bytes].to_vec()),
-            };
+            raw.bytes = raw.bytes.part(bytes);
             raw.shape[0] = rows.len();
         }
         Ok(raw)

@@ -158,7 +158,8 @@ impl Weights {
         if shape.len() < 2 {
             return vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; len];
         }
-        let digest: [u8; 32] = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(self.key(name)).finalize().into();
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(seed.to_le_bytes()).chain_update(self.key(name)).finalize().into();
         let mut generator = ChaCha8Rng::from_seed(digest);
         let scale = 1.0 / (shape[1..].iter().product::<usize>() as f32).sqrt();
         StandardNormal.sample_iter(&mut generator).take(len).map(|value: f32| value * scale).collect()

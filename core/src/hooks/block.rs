@@ -155,12 +155,8 @@ impl Values {
         if len(Axis::Branch).is_some_and(|branches| branches != 2) {
             return Err(bad("a branch axis has two entries, conditional and unconditional"));
         }
-        let shape = [
-            or_one(Axis::Branch) * or_one(Axis::Row),
-            or_one(Axis::Step),
-            or_one(Axis::Head),
-            or_one(Axis::Feature),
-        ];
+        let shape =
+            [or_one(Axis::Branch) * or_one(Axis::Row), or_one(Axis::Step), or_one(Axis::Head), or_one(Axis::Feature)];
         Ok(Self {
             tensor: tensor.clone().reshape(shape),
             branches: len(Axis::Branch).is_some(),

@@ -173,8 +173,8 @@ impl HookPoint {
             Site::all(part == Part::Decoder).into_iter().partition(|site| site.is_layered());
         let (first, last) = single.split_at(1);
         let outside = |sites: &[Site]| sites.iter().map(|&site| Self { part, layer: None, site }).collect::<Vec<_>>();
-        let inside = (0..layers)
-            .flat_map(|layer| layered.iter().map(move |&site| Self { part, layer: Some(layer), site }));
+        let inside =
+            (0..layers).flat_map(|layer| layered.iter().map(move |&site| Self { part, layer: Some(layer), site }));
         outside(first).into_iter().chain(inside).chain(outside(last)).collect()
     }
 }
@@ -206,7 +206,12 @@ impl FromStr for HookPoint {
         let part = match part {
             "encoder" => Part::Encoder,
             "decoder" => Part::Decoder,
-            _ => return Err(PointError::new(text, ["encoder", "decoder"].map(|name| format!("{name}.{rest}")).into_iter())),
+            _ => {
+                return Err(PointError::new(
+                    text,
+                    ["encoder", "decoder"].map(|name| format!("{name}.{rest}")).into_iter(),
+                ));
+            }
         };
         let (layer, site) = match rest.split_once('.') {
             Some((layer, site)) if layer.bytes().all(|byte| byte.is_ascii_digit()) && !layer.is_empty() => {

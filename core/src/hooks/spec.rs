@@ -153,9 +153,9 @@ impl FromStr for Reduce {
             "mean_prompts" => Ok(Self::MeanPrompts),
             "mean_time" => Ok(Self::MeanTime),
             "last_step" => Ok(Self::LastStep),
-            _ => Err(format!(
-                "no reducer `{text}`; there are `everything`, `mean_prompts`, `mean_time` and `last_step`"
-            )),
+            _ => {
+                Err(format!("no reducer `{text}`; there are `everything`, `mean_prompts`, `mean_time` and `last_step`"))
+            }
         }
     }
 }

@@ -148,14 +148,19 @@ impl MusicGen {
         let keys: Vec<&SequenceKey> = prompts.iter().map(|prompt| &prompt.key).collect();
         let mut start: Vec<Vec<Vec<u32>>> = prompts
             .iter()
-            .map(|prompt| if given == 0 { vec![vec![]; self.config().decoder.num_codebooks] } else { prompt.start.clone() })
+            .map(
+                |prompt| {
+                    if given == 0 { vec![vec![]; self.config().decoder.num_codebooks] } else { prompt.start.clone() }
+                },
+            )
             .collect();
         let mut result = Generation { codes: start.clone(), first_tie: vec![None; prompts.len()] };
         let windows = self.windows(how, given);
         let total = windows.iter().map(|window| window.steps).sum();
         let mut done = 0;
         for window in &windows {
-            let mut run = Run { model: self, how, text: &text, keys: &keys, offset: window.offset, ties: &mut result.first_tie };
+            let mut run =
+                Run { model: self, how, text: &text, keys: &keys, offset: window.offset, ties: &mut result.first_tie };
             let codes = run
                 .window(hooks, &start, window.frames, &mut || {
                     done += 1;
@@ -324,9 +329,8 @@ impl Run<'_> {
         let points = self.model.decoder.points();
         let sites = [Site::Embed, Site::ResidPost, Site::FinalNorm];
         let depth = self.how.depth.unwrap_or(usize::MAX);
-        let watched = points.iter().filter(|point| {
-            sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < depth)
-        });
+        let watched =
+            points.iter().filter(|point| sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < depth));
         let captures =
             watched.map(|&point| Capture { points: Selector::point(point), reduce: Reduce::LastStep }).collect();
         let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &points, &Default::default())?;

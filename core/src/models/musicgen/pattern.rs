@@ -44,7 +44,9 @@ mod tests {
         let pattern = DelayPattern { codebooks: 4, channels: 1, frames: 4 };
         assert_eq!(pattern.columns(), 8);
         let shown: Vec<String> = (0..4)
-            .map(|codebook| (0..8).map(|column| if pattern.frame(codebook, column).is_some() { '-' } else { 'P' }).collect())
+            .map(|codebook| {
+                (0..8).map(|column| if pattern.frame(codebook, column).is_some() { '-' } else { 'P' }).collect()
+            })
             .collect();
         assert_eq!(shown, ["P----PPP", "PP----PP", "PPP----P", "PPPP----"]);
     }

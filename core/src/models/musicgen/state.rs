@@ -137,7 +137,12 @@ impl DecoderState {
 
     /// `[1, time, width]`: positions of the next `time` columns.
     pub(super) fn positions(&self, time: usize) -> Tensor<3> {
-        assert!(self.len + time <= self.capacity, "the caches hold {} columns, {} asked", self.capacity, self.len + time);
+        assert!(
+            self.len + time <= self.capacity,
+            "the caches hold {} columns, {} asked",
+            self.capacity,
+            self.len + time
+        );
         let width = self.positions.dims()[1];
         self.positions.clone().slice([self.len..self.len + time, 0..width]).unsqueeze()
     }

@@ -76,11 +76,7 @@ impl T5Encoder {
             embed_tokens: Embedding::load(&table, config.vocab_size, config.d_model)?,
             relative_attention_bias: Param::from_tensor(bias.tensor("weight", buckets)?),
             block: block.collect::<Result<_, _>>()?,
-            final_layer_norm: RmsNorm::load(
-                &stack.sub("final_layer_norm"),
-                config.d_model,
-                config.layer_norm_epsilon,
-            )?,
+            final_layer_norm: RmsNorm::load(&stack.sub("final_layer_norm"), config.d_model, config.layer_norm_epsilon)?,
             config: config.clone(),
         })
     }

@@ -60,8 +60,7 @@ impl T5Tokenizer {
         if prompt.trim().is_empty() {
             return Ok(vec![]);
         }
-        let encoding =
-            self.tokenizer.encode(prompt, true).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
+        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
         let ids = encoding.get_ids().to_vec();
         if ids.len() > self.limit {
             return Err(TokenError::TooLong { tokens: ids.len(), limit: self.limit });
