@@ -1,6 +1,5 @@
 //! All tests that need more than one package, in one binary: it links once.
 
-mod cli;
 mod judge;
 mod parity;
 mod properties;

@@ -97,14 +97,13 @@ impl FoundModel {
         let layout = self.files.layout;
         let model = self.files.load(opened.placement.clone())?;
         spinner.finish_and_clear();
-        Ok(LoadedModel { model, tokenizer: self.tokenizer, checkpoint: self.checkpoint, asked: self.asked, layout })
+        Ok(LoadedModel { model, checkpoint: self.checkpoint, asked: self.asked, layout })
     }
 }
 
 /// A model that is ready, and where it came from.
 pub(crate) struct LoadedModel {
     pub(crate) model: MusicGen,
-    pub(crate) tokenizer: T5Tokenizer,
     checkpoint: Checkpoint,
     asked: String,
     layout: Layout,

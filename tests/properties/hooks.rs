@@ -206,7 +206,7 @@ fn impossible_specs_are_refused() {
     let captured = |points: &str| Spec { captures: vec![points.parse().unwrap()], edits: vec![] };
     let none = HookTensors::new();
     let message = refused(captured("decoder.3.resid_post"), &none);
-    assert!(message.contains("decoder.3.resid_post") && message.contains("decoder.2.resid_post"), "{message}");
+    assert!(message.contains("decoder.3.resid_post") && message.contains("decoder.0.resid_post"), "{message}");
     let message = refused(captured("decoder.*.self_attn.pattern:mean_time"), &none);
     assert!(message.contains("changes its width"), "{message}");
     let missing = edit("decoder.0.mlp_out", Change::Replace { value: value(&[Axis::Feature]) });

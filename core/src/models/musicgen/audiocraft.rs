@@ -165,7 +165,7 @@ fn xp_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
         return Err(corrupt("`xp.cfg` is not text".to_owned()));
     };
     let config = |reason| LoadError::Config { path: path.to_owned(), reason };
-    serde_saphyr::from_str(&yaml).map_err(|error| config(format!("`xp.cfg`: {error}")))
+    serde_yaml_ng::from_str(&yaml).map_err(|error| config(format!("`xp.cfg`: {error}")))
 }
 
 /// New names and what they stand for, from the old ones.
