@@ -45,7 +45,10 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Nobody is left to tell if stderr is closed.
     let _ = writeln!(std::io::stderr(), "{text}");
-    let misused = error.chain().any(|cause| cause.is::<Misuse>() || cause.is::<NameError>());
+    let misused = error.chain().any(|cause| {
+        let name = matches!(cause.downcast_ref(), Some(HubError::Name(_)));
+        name || cause.is::<Misuse>() || cause.is::<NameError>()
+    });
     ExitCode::from(if misused { 2 } else { 1 })
 }
 

@@ -152,6 +152,13 @@ fn folders_that_cannot_be_written() {
 
 #[test]
 fn devices_that_are_not_there() {
-    says(&with(&["--prompt", "a", "--device", "abacus"]), 2, &["abacus"]);
-    says(&with(&["--prompt", "a", "--device", "cuda"]), 1, &["cuda"]);
+    let model = fixture("musicgen_tiny");
+    let run = |device: &str| {
+        let args = ["generate", "--model", model.to_str().unwrap(), "--prompt", "a", "--device", device];
+        let out = tempfile::tempdir().unwrap();
+        let output = tonoscope(&[&args[..], &["--out", out.path().to_str().unwrap()]].concat());
+        (output.status.code().unwrap(), stderr(&output))
+    };
+    says(&run("abacus"), 2, &["abacus"]);
+    says(&run("cuda"), 1, &["cuda", "features"]);
 }
