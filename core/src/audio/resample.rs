@@ -17,6 +17,7 @@ impl Waveform {
     ///
     /// # Errors
     /// [`AudioError::Rate`] if `rate` is absurd.
+    #[expect(clippy::missing_panics_doc, reason = "a waveform has good rates and channels of one length")]
     pub fn resample(self, rate: u32) -> Result<Self, AudioError> {
         if !Self::RATES.contains(&rate) {
             return Err(AudioError::Rate { rate });

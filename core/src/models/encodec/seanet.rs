@@ -115,18 +115,19 @@ impl Seanet {
 fn needed(layers: &[Layer], range: Range<usize>, frames: usize) -> Vec<Range<usize>> {
     let signed = |steps: usize| isize::try_from(steps).expect("audio fits into memory");
     let mut scale: usize = layers.iter().map(Layer::ratio).product();
-    let mut ranges = vec![range.start * scale..range.end * scale];
+    let mut outputs = range.start * scale..range.end * scale;
+    let mut ranges = Vec::with_capacity(layers.len() + 1);
     for layer in layers.iter().rev() {
         scale /= layer.ratio();
         let length = signed(frames * scale);
-        let outputs = &ranges[ranges.len() - 1];
         let inputs = layer.inputs(signed(outputs.start)..signed(outputs.end));
         // Beyond an end lies the mirror image of what is before it.
         let start = if inputs.end > length { inputs.start.min(2 * length - 1 - inputs.end) } else { inputs.start };
         let end = if inputs.start < 0 { inputs.end.max(1 - inputs.start) } else { inputs.end };
         let [start, end] = [start, end].map(|step| step.clamp(0, length).unsigned_abs());
-        ranges.push(start..end);
+        ranges.push(std::mem::replace(&mut outputs, start..end));
     }
+    ranges.push(outputs);
     ranges.reverse();
     ranges
 }
