@@ -4,19 +4,20 @@ use rubato::{Fft, FixedSync, Resampler, audioadapter::Adapter, audioadapter_buff
 
 use super::{AudioError, Waveform};
 
-/// Input samples per block: long blocks make the filter steep.
+/// Input samples per block, about: long blocks make the filter steep.
 const BLOCK: usize = 4096;
 
 impl Waveform {
     /// The same sound at `rate` Hz, `⌈samples · rate / sample_rate⌉` samples, without delay.
     ///
-    /// Resampled in the frequency domain, each block of 4096 samples with an anti-aliasing filter of Blackman-Harris
-    /// shape (rubato's `Fft`), in 64 bit. Measured by the tests on a sine at 1 kHz and 10 kHz, 44.1 → 32 kHz: below
-    /// −120 dB of error away from the ends, and what lies above the new half rate is down by more than 120 dB. The
-    /// filter takes what lies above some 97 % of the lower half rate.
+    /// Resampled in the frequency domain, in 64 bit, in blocks of some 4096 samples with a filter of Blackman-Harris
+    /// shape (rubato's `Fft`). Measured on sines between 8, 32, 44.1 and 48 kHz: 140 dB or more between the sound and
+    /// the error, 0.01 dB or less of loss up to 99 % of the lower half rate, 150 dB above it. Within a block of either
+    /// end the sound is that of a recording with silence before and after it.
     ///
     /// # Errors
     /// [`AudioError::Rate`] if `rate` is absurd.
+    #[expect(clippy::missing_panics_doc, reason = "a waveform has good rates and channels of one length")]
     pub fn resample(self, rate: u32) -> Result<Self, AudioError> {
         if !Self::RATES.contains(&rate) {
             return Err(AudioError::Rate { rate });
@@ -41,9 +42,9 @@ impl Waveform {
         .expect("both rates are positive");
         let input = SequentialSliceOfVecs::new(&wide, count, samples).expect("channels are of one length");
         let output = resampler.process_all(&input, samples, None).expect("buffers are of the size asked for");
-        let frames = (samples * rates[1]).div_ceil(rates[0]);
+        let frames = (samples as u64 * u64::from(rate)).div_ceil(u64::from(self.sample_rate));
         let sample = |channel: usize, frame: usize| output.read_sample(channel, frame).unwrap_or(0.0) as f32;
-        let channel = |channel: usize| (0..frames).map(|frame| sample(channel, frame)).collect();
+        let channel = |channel: usize| (0..frames).map(|frame| sample(channel, frame as usize)).collect();
         Self::new((0..count).map(channel).collect(), rate)
     }
 }
@@ -58,9 +59,9 @@ mod tests {
         (0..samples).map(|sample| (TAU * hertz * sample as f64 / f64::from(rate)).sin() as f32).collect()
     }
 
-    /// Largest difference away from the ends, in dB re 1.
-    fn error_db(got: &[f32], want: &[f32]) -> f64 {
-        let inner = 4096..got.len() - 4096;
+    /// Largest difference, in dB re 1, except within `edge` samples of the ends.
+    fn error_db(got: &[f32], want: &[f32], edge: usize) -> f64 {
+        let inner = edge..got.len() - edge;
         let error = inner.map(|at| f64::from(got[at] - want[at]).abs()).fold(1e-30, f64::max);
         20.0 * error.log10()
     }
@@ -73,8 +74,9 @@ mod tests {
                 let wave = vec![sine(hertz, from, from as usize * seconds); 2];
                 let out = Waveform::new(wave, from).and_then(|wave| wave.resample(to)).expect("good rates");
                 assert_eq!((out.samples(), out.sample_rate()), (to as usize * seconds, to));
-                let error = error_db(&out.channels()[1], &sine(hertz, to, out.samples()));
-                assert!(error < -120.0, "{hertz} Hz, {from} to {to}: {error:.1} dB");
+                let edge = BLOCK * to as usize / from as usize;
+                let error = error_db(&out.channels()[1], &sine(hertz, to, out.samples()), edge);
+                assert!(error < -140.0, "{hertz} Hz, {from} to {to}: {error:.1} dB");
             }
         }
     }
@@ -83,8 +85,8 @@ mod tests {
     fn what_the_new_rate_cannot_hold_is_gone() {
         let wave = Waveform::new(vec![sine(17_000.0, 44_100, 88_200)], 44_100).expect("sound");
         let out = wave.resample(32_000).expect("a good rate");
-        let error = error_db(&out.channels()[0], &vec![0.0; out.samples()]);
-        assert!(error < -120.0, "17 kHz at 32 kHz: {error:.1} dB");
+        let error = error_db(&out.channels()[0], &vec![0.0; out.samples()], BLOCK);
+        assert!(error < -140.0, "17 kHz at 32 kHz: {error:.1} dB");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl EncodecConfig {
     pub fn num_quantizers(&self) -> usize {
         let bits = self.codebook_size.next_power_of_two().ilog2() as usize;
         let bandwidth = self.target_bandwidths.last().copied().unwrap_or(0.0);
-        (1000.0 * bandwidth / (self.frame_rate() * bits) as f64).floor() as usize
+        whole(1000.0 * bandwidth / (self.frame_rate() * bits) as f64)
     }
 
     /// Codebooks that an encoding of the lowest bandwidth has.
@@ -75,7 +75,7 @@ impl EncodecConfig {
         let per_codebook = (self.codebook_size as f64).log2() * self.frame_rate() as f64;
         match self.target_bandwidths.first() {
             Some(&bandwidth) if bandwidth > 0.0 => {
-                ((bandwidth * 1000.0 / per_codebook).floor() as usize).clamp(1, self.num_quantizers())
+                whole(bandwidth * 1000.0 / per_codebook).clamp(1, self.num_quantizers())
             }
             _ => self.num_quantizers(),
         }
@@ -96,11 +96,19 @@ impl EncodecConfig {
         only("codebook_dim", same_width, &self.codebook_dim, "`hidden_size`")?;
         only("compress", self.compress > 0, &self.compress, "a positive number")?;
         let ratios = &self.upsampling_ratios;
-        only("upsampling_ratios", !ratios.is_empty() && !ratios.contains(&0), ratios, "a list of positive numbers")?;
-        let kernels = [self.kernel_size, self.last_kernel_size, self.residual_kernel_size, self.codebook_size];
+        let hop = ratios.iter().try_fold(1usize, |hop, &ratio| hop.checked_mul(ratio)).unwrap_or(0);
+        let audible = (2..=self.sampling_rate as usize).contains(&hop) && ratios.len() <= 16;
+        only("upsampling_ratios", audible, ratios, "a product between 2 and `sampling_rate`")?;
+        let kernels = [self.kernel_size, self.last_kernel_size, self.residual_kernel_size];
         only("kernel_size", !kernels.contains(&0), &kernels, "a positive number")?;
+        only("codebook_size", self.codebook_size > 1, &self.codebook_size, "two or more")?;
         only("target_bandwidths", self.num_quantizers() > 0, &self.target_bandwidths, "one codebook or more")
     }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "what is below zero becomes zero")]
+fn whole(number: f64) -> usize {
+    number as usize
 }
 
 #[cfg(test)]
@@ -130,6 +138,8 @@ mod tests {
     fn what_is_not_built_is_named() {
         let causal = EncodecConfig { use_causal_conv: true, ..musicgen() };
         assert_eq!(causal.check(), Err("`use_causal_conv` is true, only false is supported".to_owned()));
+        let endless = EncodecConfig { upsampling_ratios: vec![1 << 40, 1 << 40], ..musicgen() };
+        assert!(endless.check().is_err());
         let grouped = EncodecConfig { norm_type: "time_group_norm".to_owned(), ..musicgen() };
         let reason = grouped.check().expect_err("not built");
         assert!(reason.contains("norm_type") && reason.contains("time_group_norm"), "{reason}");

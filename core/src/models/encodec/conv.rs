@@ -180,7 +180,9 @@ fn folded(weights: &Weights, shape: [usize; 3]) -> Result<Vec<f32>, LoadError> {
     for (row, length) in weight.chunks_exact_mut(shape[1] * shape[2]).zip(lengths) {
         let norm = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         let scale = (f64::from(length) / norm) as f32;
-        row.iter_mut().for_each(|value| *value *= scale);
+        for value in row {
+            *value *= scale;
+        }
     }
     Ok(weight)
 }

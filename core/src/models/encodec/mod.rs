@@ -1,7 +1,7 @@
 //! EnCodec: audio to codes and back.
 //!
-//! Reference: `EncodecModel`, transformers 5.23.0, models/encodec/modeling_encodec.py (Apache-2.0), as the 32 kHz model
-//! of MusicGen uses it.
+//! Reference: `EncodecModel`, transformers 5.23.0, `models/encodec/modeling_encodec.py` (Apache-2.0), as the 32 kHz
+//! model of MusicGen uses it.
 //! Differs: weight norm is folded when loading; time comes before channels inside; no causal convolutions, no
 //! convolution in the skip, no normalisation by loudness, no encoding in windows: a configuration that asks for one is
 //! refused.

@@ -36,10 +36,9 @@ impl Quantizer {
     /// # Shapes
     /// - `codes`: `[batch, codebook, frame]`, the first codebooks of the model; result: `[batch, frame, width]`
     pub(super) fn decode(&self, codes: Tensor<3, Int>) -> Tensor<3> {
-        let [_, given, _] = codes.dims();
-        let entries =
-            |index: usize| embedding(self.codebooks[index].val(), codes.clone().narrow(1, index, 1).squeeze_dim(1));
-        (1..given).fold(entries(0), |sum, index| sum + entries(index))
+        let entries = codes.split(1, 1).into_iter().zip(&self.codebooks);
+        let entries = entries.map(|(codes, table)| embedding(table.val(), codes.squeeze_dim(1)));
+        entries.reduce(|sum, entries| sum + entries).expect("codes of at least one codebook")
     }
 
     /// The nearest entries of the first `codebooks` tables, each after what the one before left over.

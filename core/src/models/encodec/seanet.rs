@@ -91,41 +91,45 @@ impl Seanet {
 
     /// As [`Self::forward`], but what comes after the recurrent layer is computed for `chunk` of its steps at a time.
     ///
-    /// Each chunk is given as many steps on both sides as its outputs are made from, so that the result is the same.
+    /// Each layer is given as many steps on both sides as its outputs are made from, so that the result is the same.
     pub(super) fn forward_chunked(&self, x: Tensor<3>, chunk: usize) -> Tensor<3> {
         let first_local = self.layers.iter().rposition(|layer| matches!(layer, Layer::Lstm(_))).map_or(0, |at| at + 1);
         let (whole, local) = self.layers.split_at(first_local);
         let x = whole.iter().fold(x, |x, layer| layer.forward(x));
         let frames = x.dims()[1];
-        let chunks = (0..frames).step_by(chunk.max(1)).map(|start| {
-            let end = (start + chunk.max(1)).min(frames);
-            let needed = inputs(local, start..end, frames);
-            let y = local.iter().fold(x.clone().narrow(1, needed.start, needed.len()), |x, layer| layer.forward(x));
-            let hop = y.dims()[1] / needed.len();
-            y.narrow(1, (start - needed.start) * hop, (end - start) * hop)
+        let chunk = chunk.clamp(1, frames);
+        let chunks = (0..frames).step_by(chunk).map(|start| {
+            let ranges = needed(local, start..(start + chunk).min(frames), frames);
+            let x = x.clone().narrow(1, ranges[0].start, ranges[0].len());
+            local.iter().zip(ranges.windows(2)).fold(x, |x, (layer, ranges)| {
+                let y = layer.forward(x);
+                y.narrow(1, ranges[1].start - ranges[0].start * layer.ratio(), ranges[1].len())
+            })
         });
         Tensor::cat(chunks.collect(), 1)
     }
 }
 
-/// Steps of the input of `layers`, which is `length` long, that the outputs of the steps `range` are made from.
-fn inputs(layers: &[Layer], range: Range<usize>, length: usize) -> Range<usize> {
+/// Steps that the frames `range` need, of `frames` that there are: those of the input of the first layer, then those of
+/// the output of every layer.
+fn needed(layers: &[Layer], range: Range<usize>, frames: usize) -> Vec<Range<usize>> {
     let signed = |steps: usize| isize::try_from(steps).expect("audio fits into memory");
-    let mut lengths: Vec<isize> = vec![signed(length)];
-    let mut scale = 1;
-    for layer in layers {
-        scale *= layer.ratio();
-        lengths.push(signed(length * scale));
-    }
-    let outputs = signed(range.start * scale)..signed(range.end * scale);
-    let needed = layers.iter().zip(lengths).rev().fold(outputs, |outputs, (layer, length)| {
-        let needed = layer.inputs(outputs);
+    let mut scale: usize = layers.iter().map(Layer::ratio).product();
+    let mut outputs = range.start * scale..range.end * scale;
+    let mut ranges = Vec::with_capacity(layers.len() + 1);
+    for layer in layers.iter().rev() {
+        scale /= layer.ratio();
+        let length = signed(frames * scale);
+        let inputs = layer.inputs(signed(outputs.start)..signed(outputs.end));
         // Beyond an end lies the mirror image of what is before it.
-        let start = if needed.end > length { needed.start.min(2 * length - 1 - needed.end) } else { needed.start };
-        let end = if needed.start < 0 { needed.end.max(1 - needed.start) } else { needed.end };
-        start.clamp(0, length)..end.clamp(0, length)
-    });
-    needed.start.unsigned_abs()..needed.end.unsigned_abs()
+        let start = if inputs.end > length { inputs.start.min(2 * length - 1 - inputs.end) } else { inputs.start };
+        let end = if inputs.start < 0 { inputs.end.max(1 - inputs.start) } else { inputs.end };
+        let [start, end] = [start, end].map(|step| step.clamp(0, length).unsigned_abs());
+        ranges.push(std::mem::replace(&mut outputs, start..end));
+    }
+    ranges.push(outputs);
+    ranges.reverse();
+    ranges
 }
 
 /// Layers on their way from a checkpoint.
@@ -214,7 +218,8 @@ impl Residual {
     }
 }
 
-/// `max(x, 0) + (exp(min(x, 0)) − 1)`: without the mask of Burn's own, which costs two passes more.
+/// `min(exp(x), 1) − 1 + max(x, 0)`: without the mask of Burn's own it takes two passes less, and `exp` first writes
+/// the copy that the passes after it change in place.
 fn elu(x: Tensor<3>) -> Tensor<3> {
-    x.clone().clamp_max(0.0).exp() - 1.0 + relu(x)
+    x.clone().exp().clamp_max(1.0) - 1.0 + relu(x)
 }
