@@ -49,7 +49,7 @@ fn models_that_are_not_there() {
         (output.status.code().unwrap(), stderr(&output))
     };
     says(&run("musicgen-smal"), 2, &["musicgen-smal", "did you mean `musicgen-small`"]);
-    says(&run("./no/such/folder"), 1, &["no/such/folder"]);
+    says(&run("./no/such/folder"), 2, &["no/such/folder"]);
     says(&run("musicgen-small"), 1, &["facebook/musicgen-small", "hint:"]);
 }
 
