@@ -1,9 +1,11 @@
 //! MusicGen: text encoder, decoder over delayed codes, and audio codec, as one model.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod audiocraft;
 mod config;
 mod decoder;
 mod generate;
+#[cfg(not(target_arch = "wasm32"))]
 mod load;
 mod pattern;
 mod sampling;
@@ -17,6 +19,7 @@ use burn::{
 pub use config::{DecoderActivation, DecoderConfig, GenerationConfig, MusicgenConfig};
 pub use decoder::{Columns, Decoder};
 pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Tie, Window};
+#[cfg(not(target_arch = "wasm32"))]
 pub use load::{Layout, MusicgenFiles};
 pub use pattern::DelayPattern;
 pub use sampling::{Choice, Sampling, SequenceKey};
