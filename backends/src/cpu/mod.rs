@@ -1,7 +1,8 @@
 //! Linear layers on the CPU: matrices packed once, then read once per product, at the speed of memory.
 //!
 //! Burn's flex multiplies two rows by a matrix three times slower than one (0.22.1), and guidance always has two.
-//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32` throughout.
+//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`, but for 8 bits, where activations
+//! are rounded to 16 bits and sums are of whole numbers.
 
 mod int8;
 mod kernel;
