@@ -1,25 +1,96 @@
 //! One shape for all sites, `[row, time, head, feature]`, and the edits on it.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
 
 use super::{
     point::{HookPoint, Site},
     run::HookError,
-    spec::{Axis, Branch, Change, Edit, Value},
+    spec::{Axis, Branch, Change, Edit, Scope, Value},
 };
 
 /// Tensors that edits take their values from, by name, in any rank up to five.
 pub type HookTensors = BTreeMap<String, Tensor<5>>;
 
 /// Rows and steps that a tensor at a hook point covers.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Extent {
-    /// Sequences per guidance branch.
-    pub(crate) sequences: usize,
+    /// What its rows are.
+    pub(crate) rows: Rows,
     /// First step.
     pub(crate) start: usize,
+}
+
+/// What the rows of a batch are.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows {
+    /// Every sequence in every branch: the conditional rows, then the unconditional ones.
+    Even {
+        /// Sequences per guidance branch.
+        sequences: usize,
+    },
+    /// Some sequences in some branches, in the order of the branches and, within one, of the sequences.
+    Listed {
+        /// Branch (0 conditional, 1 unconditional) and sequence of each row.
+        rows: Arc<[(usize, usize)]>,
+        /// Sequences of the whole batch.
+        sequences: usize,
+    },
+}
+
+/// Neighbouring rows of one branch whose sequences are neighbours too.
+struct Run {
+    branch: usize,
+    rows: Range<usize>,
+    sequences: Range<usize>,
+}
+
+impl Rows {
+    fn sequences(&self) -> usize {
+        match self {
+            Self::Even { sequences } | Self::Listed { sequences, .. } => *sequences,
+        }
+    }
+
+    /// The rows that `scope` covers, of `len` that there are; `None` if it names a sequence that the batch does not have.
+    fn within(&self, scope: &Scope, len: usize) -> Option<Vec<Run>> {
+        let sequences = self.sequences();
+        let wanted = match &scope.rows {
+            Some(list) => ranges(list, sequences)?,
+            None => std::iter::once(0..sequences).collect(),
+        };
+        let branches = [Branch::Cond, Branch::Uncond].into_iter().enumerate();
+        let branches = branches.filter(|(_, branch)| scope.branch.is_none_or(|only| only == *branch));
+        let mut runs: Vec<Run> = vec![];
+        match self {
+            Self::Even { .. } => {
+                for (branch, _) in branches.take_while(|(branch, _)| branch * sequences < len) {
+                    runs.extend(wanted.iter().map(|range| Run {
+                        branch,
+                        rows: branch * sequences + range.start..branch * sequences + range.end,
+                        sequences: range.clone(),
+                    }));
+                }
+            }
+            Self::Listed { rows, .. } => {
+                let named: Vec<usize> = branches.map(|(branch, _)| branch).collect();
+                for (row, &(branch, sequence)) in rows.iter().enumerate() {
+                    if !named.contains(&branch) || !wanted.iter().any(|range| range.contains(&sequence)) {
+                        continue;
+                    }
+                    match runs.last_mut() {
+                        Some(run) if (run.branch, run.rows.end, run.sequences.end) == (branch, row, sequence) => {
+                            run.rows.end += 1;
+                            run.sequences.end += 1;
+                        }
+                        _ => runs.push(Run { branch, rows: row..row + 1, sequences: sequence..sequence + 1 }),
+                    }
+                }
+            }
+        }
+        Some(runs)
+    }
 }
 
 /// `x` as `[row, time, head, feature]`; sites without heads have one.
@@ -71,7 +142,7 @@ impl Resolved {
     }
 
     /// Applies the edit to the part of `x` that its scope covers.
-    pub(crate) fn apply(&self, point: HookPoint, mut x: Tensor<4>, extent: Extent) -> Result<Tensor<4>, HookError> {
+    pub(crate) fn apply(&self, point: HookPoint, mut x: Tensor<4>, extent: &Extent) -> Result<Tensor<4>, HookError> {
         let scope = &self.edit.scope;
         if matches!(self.edit.change, Change::Add { scale, .. } if scale == 0.0) {
             return Ok(x);
@@ -88,34 +159,22 @@ impl Resolved {
             Some(list) => ranges(list, heads).ok_or(HookError::Beyond { point, what: "head", len: heads })?,
             None => vec![0..heads],
         };
-        for branch in 0..rows / extent.sequences {
-            let named = if branch == 0 { Branch::Cond } else { Branch::Uncond };
-            if scope.branch.is_some_and(|only| only != named) {
-                continue;
-            }
-            let sequences = match &scope.rows {
-                Some(list) => {
-                    let len = extent.sequences;
-                    ranges(list, len).ok_or(HookError::Beyond { point, what: "row", len })?
-                }
-                None => vec![0..extent.sequences],
-            };
-            for sequence in sequences {
-                for heads in &head_ranges {
-                    let first = branch * extent.sequences;
-                    let part = [
-                        first + sequence.start..first + sequence.end,
-                        steps.start - extent.start..steps.end - extent.start,
-                        heads.clone(),
-                        0..features,
-                    ];
-                    let old = x.clone().slice(part.clone());
-                    let values = match &self.values {
-                        Some(values) => Some(values.of(point, branch, &sequence, &steps, heads, features)?),
-                        None => None,
-                    };
-                    x = x.slice_assign(part, self.changed(old, values));
-                }
+        let len = extent.rows.sequences();
+        let runs = extent.rows.within(scope, rows).ok_or(HookError::Beyond { point, what: "row", len })?;
+        for run in runs {
+            for heads in &head_ranges {
+                let part = [
+                    run.rows.clone(),
+                    steps.start - extent.start..steps.end - extent.start,
+                    heads.clone(),
+                    0..features,
+                ];
+                let old = x.clone().slice(part.clone());
+                let values = match &self.values {
+                    Some(values) => Some(values.of(point, run.branch, &run.sequences, &steps, heads, features)?),
+                    None => None,
+                };
+                x = x.slice_assign(part, self.changed(old, values));
             }
         }
         Ok(x)

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, ExecutionError, Tensor};
 
 use super::{
-    block::Extent,
     point::{HookPoint, Inner, Site},
     run::HookError,
     spec::Reduce,
@@ -97,8 +96,8 @@ impl Recorder {
         Ok(Self { point, reduce, chunks: vec![], sequences: 1, steps: 0, batches: vec![], sums: BTreeMap::new() })
     }
 
-    pub(crate) fn record(&mut self, x: Tensor<4>, extent: Extent) {
-        self.sequences = extent.sequences;
+    pub(crate) fn record(&mut self, x: Tensor<4>, sequences: usize, start: usize) {
+        self.sequences = sequences;
         let [rows, time, heads, features] = x.dims();
         match self.reduce {
             Reduce::Everything => self.chunks.push(x),
@@ -112,16 +111,16 @@ impl Recorder {
                 }];
             }
             Reduce::MeanPrompts => {
-                let branches = rows / extent.sequences;
+                let branches = rows / sequences;
                 let sum = x
-                    .reshape([branches, extent.sequences, time, heads, features])
+                    .reshape([branches, sequences, time, heads, features])
                     .sum_dim(1)
                     .reshape([branches, time, heads, features]);
-                let (sum, count) = match self.sums.remove(&extent.start) {
-                    Some((so_far, count)) => (so_far + sum, count + extent.sequences),
-                    None => (sum, extent.sequences),
+                let (sum, count) = match self.sums.remove(&start) {
+                    Some((so_far, count)) => (so_far + sum, count + sequences),
+                    None => (sum, sequences),
                 };
-                self.sums.insert(extent.start, (sum, count));
+                self.sums.insert(start, (sum, count));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Edits in one file: a safetensors whose metadata holds the edits as JSON, whose tensors are their values.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::Dtype;
 
 use super::spec::Edit;
-use crate::checkpoint::{LoadError, SafetensorsFile, Source, to_f32};
+use crate::checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, to_f32};
 
 /// Key of the metadata under which the edits stand.
 const KEY: &str = "tonoscope.edits";
@@ -54,20 +54,7 @@ impl EditFile {
     pub fn to_bytes(&self) -> Result<Vec<u8>, LoadError> {
         let config = |reason: String| LoadError::Config { path: "edits".into(), reason };
         let json = serde_json::to_string(&self.edits).map_err(|error| config(error.to_string()))?;
-        let stored: Vec<(&String, Vec<usize>, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, (values, shape))| {
-                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                (name, shape.to_vec(), bytes)
-            })
-            .collect();
-        let views = stored
-            .iter()
-            .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-            .map_err(|error| config(error.to_string()))?;
-        safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-            .map_err(|error| config(error.to_string()))
+        let stored = self.tensors.iter().map(|(name, (values, shape))| (name.clone(), shape.to_vec(), values.clone()));
+        floats_to_bytes("edits", stored, (KEY, json))
     }
 }

@@ -1,11 +1,14 @@
 //! Hooks on their way through a model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use burn::tensor::Tensor;
 
 use super::{
-    block::{Extent, HookTensors, Resolved, from_block, to_block},
+    block::{Extent, HookTensors, Resolved, Rows, from_block, to_block},
     cache::{Cache, Recorder},
     point::{HookPoint, PointError},
     spec::Spec,
@@ -46,6 +49,12 @@ pub enum HookError {
         name: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Rows that stand for several sequences cannot be recorded.
+    #[error("hook point `{point}` cannot be recorded in a batch whose sequences share rows")]
+    Shared {
+        /// The point.
+        point: HookPoint,
     },
     /// A reducer that has no meaning at a point.
     #[error("hook point `{point}` changes its width from step to step: capture `everything` or `last_step` of it")]
@@ -111,7 +120,12 @@ impl Hooks {
 
     /// Says what the next tensors cover: `sequences` rows per guidance branch, time axes that begin at step `start`.
     pub fn begin(&mut self, start: usize, sequences: usize) {
-        self.extent = Some(Extent { sequences, start });
+        self.extent = Some(Extent { rows: Rows::Even { sequences }, start });
+    }
+
+    /// As [`Self::begin`], of a batch whose `rows` (branch and sequence of each) are not all sequences in all branches.
+    pub(crate) fn begin_rows(&mut self, start: usize, rows: &Arc<[(usize, usize)]>, sequences: usize) {
+        self.extent = Some(Extent { rows: Rows::Listed { rows: Arc::clone(rows), sequences }, start });
     }
 
     /// Whether anything is asked at `point`.
@@ -134,7 +148,7 @@ impl Hooks {
         if self.is_empty() || !self.wants(point) || self.failure.is_some() {
             return x;
         }
-        let extent = self.extent.expect("a model calls `Hooks::begin` before its first point");
+        let extent = self.extent.as_ref().expect("a model calls `Hooks::begin` before its first point");
         self.pending.remove(&point);
         let shape = x.dims();
         let mut output = x;
@@ -149,7 +163,12 @@ impl Hooks {
             output = from_block(point.site, block, shape);
         }
         for recorder in self.recorders.get_mut(&point).into_iter().flatten() {
-            recorder.record(to_block(point.site, output.clone()), extent);
+            match extent.rows {
+                Rows::Even { sequences } => {
+                    recorder.record(to_block(point.site, output.clone()), sequences, extent.start);
+                }
+                Rows::Listed { .. } => self.failure = Some(HookError::Shared { point }),
+            }
         }
         output
     }
