@@ -6,16 +6,22 @@
 //! stands in memory twice.
 
 mod error;
+#[cfg(not(target_arch = "wasm32"))]
+mod folder;
+mod matrix;
 mod pytorch;
 mod safetensors;
 mod source;
 mod weights;
 
 pub use error::LoadError;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use folder::open_folder;
+pub(crate) use matrix::StoredMatrix;
+pub use matrix::{MatrixPacker, MatrixValues, PackedMatrix};
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use safetensors::open_folder;
+pub(crate) use safetensors::floats_to_bytes;
 pub use source::{Overlay, RawTensor, Remapped, Source, Taken, TensorBytes};
+pub(crate) use weights::to_f32;
 pub use weights::{Placement, Weights};
-pub(crate) use weights::{chunks, to_f32};

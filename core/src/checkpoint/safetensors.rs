@@ -1,17 +1,19 @@
-//! safetensors files, memory-mapped, and the index of a sharded set.
+//! safetensors files, memory-mapped.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Component, Path, PathBuf},
+    collections::{BTreeMap, HashMap},
+    path::Path,
 };
 
-use safetensors::{SafeTensors, tensor::Metadata};
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{Metadata, TensorView},
+};
 
-use super::{LoadError, Overlay, RawTensor, Source};
+use super::{LoadError, RawTensor, Source};
 
 /// One safetensors file: header parsed, data where it lies.
 pub struct SafetensorsFile {
-    path: PathBuf,
     header: Metadata,
     data_start: usize,
     content: Content,
@@ -20,7 +22,10 @@ pub struct SafetensorsFile {
 enum Content {
     /// On disk; every tensor is mapped into memory while it is used.
     #[cfg(not(target_arch = "wasm32"))]
-    File(std::fs::File),
+    File {
+        file: std::fs::File,
+        path: std::path::PathBuf,
+    },
     Memory(Vec<u8>),
 }
 
@@ -38,7 +43,7 @@ impl SafetensorsFile {
             0 => parse(path, &[])?,
             len => parse(path, &map(&file, 0..len).map_err(read)?)?,
         };
-        Ok(Self { path: path.to_owned(), header, data_start, content: Content::File(file) })
+        Ok(Self { header, data_start, content: Content::File { file, path: path.to_owned() } })
     }
 
     /// A file that is already in memory; `name` appears in errors.
@@ -47,7 +52,7 @@ impl SafetensorsFile {
     /// [`LoadError::Corrupt`] if header and length do not agree.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, LoadError> {
         let (header, data_start) = parse(Path::new(name), &bytes)?;
-        Ok(Self { path: PathBuf::from(name), header, data_start, content: Content::Memory(bytes) })
+        Ok(Self { header, data_start, content: Content::Memory(bytes) })
     }
 
     /// The `__metadata__` of the header.
@@ -72,8 +77,8 @@ impl Source for SafetensorsFile {
         let bytes = match &self.content {
             _ if range.is_empty() => Vec::new().into(),
             #[cfg(not(target_arch = "wasm32"))]
-            Content::File(file) => {
-                map(file, range).map_err(|source| LoadError::Read { path: self.path.clone(), source })?.into()
+            Content::File { file, path } => {
+                map(file, range).map_err(|source| LoadError::Read { path: path.clone(), source })?.into()
             }
             Content::Memory(bytes) => bytes[range].into(),
         };
@@ -103,33 +108,24 @@ fn map(file: &std::fs::File, range: std::ops::Range<usize>) -> std::io::Result<m
     }
 }
 
-/// Opens `model.safetensors` of a folder, or the shards that `model.safetensors.index.json` lists.
+/// A safetensors file of 32-bit tensors (name, shape, row-major values), whose metadata holds `json` under `key`.
 ///
 /// # Errors
-/// As [`SafetensorsFile::open`]; [`LoadError::Config`] if the index names files outside the folder.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn open_folder(folder: &Path) -> Result<Box<dyn Source>, LoadError> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let single = folder.join("model.safetensors");
-    let index_path = folder.join("model.safetensors.index.json");
-    if single.exists() || !index_path.exists() {
-        return Ok(Box::new(SafetensorsFile::open(&single)?));
-    }
-    let text =
-        std::fs::read_to_string(&index_path).map_err(|source| LoadError::Read { path: index_path.clone(), source })?;
-    let config = |reason| LoadError::Config { path: index_path.clone(), reason };
-    let index: Index = serde_json::from_str(&text).map_err(|error| config(error.to_string()))?;
-    let shards: BTreeSet<&String> = index.weight_map.values().collect();
-    let mut sources: Vec<Box<dyn Source>> = Vec::new();
-    for shard in shards {
-        let inside = Path::new(shard).components().all(|part| matches!(part, Component::Normal(_)));
-        if !inside {
-            return Err(config(format!("shard `{shard}` lies outside the folder")));
-        }
-        sources.push(Box::new(SafetensorsFile::open(&folder.join(shard))?));
-    }
-    Ok(Box::new(Overlay(sources)))
+/// [`LoadError::Config`], naming `what`, if they do not fit into a file.
+pub(crate) fn floats_to_bytes(
+    what: &str,
+    tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
+    (key, json): (&str, String),
+) -> Result<Vec<u8>, LoadError> {
+    let failed =
+        |error: ::safetensors::SafeTensorError| LoadError::Config { path: what.into(), reason: error.to_string() };
+    let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
+    let stored: Vec<_> = tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))).collect();
+    let views = stored
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    // A single entry of metadata: the bytes are the same in every run.
+    ::safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), json)]))).map_err(failed)
 }

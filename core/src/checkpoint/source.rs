@@ -166,7 +166,7 @@ impl Overlay {
 
 impl Source for Overlay {
     fn names(&self) -> Vec<String> {
-        self.0.iter().flat_map(|source| source.names()).collect()
+        self.0.iter().flat_map(Source::names).collect()
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {

@@ -12,8 +12,10 @@ use rand_distr::{Distribution, StandardNormal};
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
-use super::{LoadError, RawTensor, Source};
-use crate::nn::{MatrixPacker, MatrixValues};
+use super::{
+    LoadError, RawTensor, Source,
+    matrix::{MatrixPacker, MatrixValues, StoredMatrix},
+};
 
 /// Where the weights of a model go, and in which form.
 #[derive(Debug, Clone)]
@@ -110,15 +112,15 @@ impl Weights {
     }
 
     /// The matrix of a linear layer `[out, in]`, packed where the placement packs.
-    pub(crate) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<crate::nn::Matrix, LoadError> {
+    pub(crate) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<StoredMatrix, LoadError> {
         let Some(packer) = &self.shared.placement.packer else {
-            return Ok(crate::nn::Matrix::plain(self.tensor(name, shape)?));
+            return Ok(StoredMatrix::Plain(self.tensor(name, shape)?));
         };
         let packed = match self.raw(name, &shape)? {
             Some(raw) => packer.pack(shape, MatrixValues::from_raw(&raw)),
             None => packer.pack(shape, MatrixValues::F32(self.drawn(name, &shape).into())),
         };
-        Ok(crate::nn::Matrix::packed(packed))
+        Ok(StoredMatrix::Packed(packed))
     }
 
     /// Marks `name` as known but not needed.

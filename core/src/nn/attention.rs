@@ -2,7 +2,7 @@
 
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::softmax},
+    tensor::{DType, Tensor, activation::softmax},
 };
 
 use super::Linear;
@@ -10,6 +10,12 @@ use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Inner},
 };
+
+/// What is added to the scores of what must not be seen: the least finite number of the type, as in transformers. With
+/// infinity, a row that may see nothing would be NaN.
+pub(crate) fn masked(dtype: DType) -> f64 {
+    dtype.finfo().map_or(f64::from(f32::MIN), |info| info.min)
+}
 
 /// The four projections of an attention layer.
 #[derive(Module, Debug)]

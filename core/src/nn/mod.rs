@@ -1,4 +1,4 @@
-//! Layers that several models share. Each takes its tensors from [`Weights`](crate::checkpoint::Weights) under the
+//! Layers that several models share. Each takes its tensors from [`Weights`] under the
 //! names that PyTorch gives them.
 
 mod attention;
@@ -6,7 +6,8 @@ mod linear;
 mod norm;
 
 pub use attention::Attention;
-pub use linear::{Linear, Matrix, MatrixPacker, MatrixValues, PackedMatrix};
+pub(crate) use attention::masked;
+pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
 
 use burn::{

@@ -1,0 +1,67 @@
+//! Matrices on their way from a checkpoint into the form that a backend keeps them in.
+
+use std::{borrow::Cow, fmt::Debug, sync::Arc};
+
+use burn::tensor::Tensor;
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+use super::{
+    RawTensor,
+    weights::{chunks, to_f32},
+};
+
+/// The elements of a matrix as a checkpoint stores them, row-major.
+#[derive(Debug, Clone)]
+pub enum MatrixValues<'a> {
+    /// 32-bit.
+    F32(Cow<'a, [f32]>),
+    /// IEEE half precision.
+    F16(Cow<'a, [f16]>),
+    /// The upper half of 32-bit.
+    Bf16(Cow<'a, [bf16]>),
+}
+
+impl MatrixValues<'_> {
+    /// Reads the elements of a floating-point tensor; 64-bit ones are rounded to 32.
+    pub(super) fn from_raw(raw: &RawTensor<'_>) -> MatrixValues<'static> {
+        match raw.dtype {
+            Dtype::F16 => MatrixValues::F16(chunks(&raw.bytes).map(f16::from_le_bytes).collect()),
+            Dtype::BF16 => MatrixValues::Bf16(chunks(&raw.bytes).map(bf16::from_le_bytes).collect()),
+            _ => MatrixValues::F32(to_f32(raw).into()),
+        }
+    }
+
+    /// The elements as `f32`.
+    pub fn to_f32(&self) -> Cow<'_, [f32]> {
+        match self {
+            Self::F32(values) => Cow::Borrowed(values),
+            Self::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
+            Self::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
+        }
+    }
+}
+
+/// A matrix that a backend keeps in a form of its own.
+pub trait PackedMatrix: Debug + Send + Sync {
+    /// `x Wᵀ`.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`; result: `[rows, out]`, of the same element type
+    fn product(&self, x: Tensor<2>) -> Tensor<2>;
+}
+
+/// Puts matrices into a backend's own form while a checkpoint is loaded.
+pub trait MatrixPacker: Debug + Send + Sync {
+    /// `values` is row-major of shape `[out, in]`.
+    fn pack(&self, shape: [usize; 2], values: MatrixValues<'_>) -> Arc<dyn PackedMatrix>;
+}
+
+/// A matrix as it was placed.
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
+pub(crate) enum StoredMatrix {
+    /// `[out, in]`
+    Plain(Tensor<2>),
+    /// In a backend's form.
+    Packed(Arc<dyn PackedMatrix>),
+}
