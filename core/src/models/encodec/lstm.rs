@@ -51,7 +51,7 @@ impl Lstm {
 
 impl LstmLayer {
     fn load(weights: &Weights, layer: usize, width: usize) -> Result<Self, LoadError> {
-        let matrix = |name: &str| weights.matrix(&format!("weight_{name}_l{layer}"), [4 * width, width]);
+        let matrix = |name: &str| Matrix::load(weights, &format!("weight_{name}_l{layer}"), [4 * width, width]);
         let bias = |name: &str| weights.values(&format!("bias_{name}_l{layer}"), &[4 * width]);
         let sum = bias("ih")?.into_iter().zip(bias("hh")?).map(|(a, b)| a + b).collect();
         Ok(Self {

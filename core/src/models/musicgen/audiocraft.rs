@@ -94,7 +94,7 @@ pub(super) fn open(folder: &Path, t5: &Path) -> Result<(MusicgenConfig, Box<dyn 
         audio_encoder: codec_config(codec),
         decoder,
     };
-    let lm = remap(PyTorchFile::open(&lm_path, Some("best_state"))?, |name, shape| lm_names(name, shape));
+    let lm = remap(PyTorchFile::open(&lm_path, Some("best_state"))?, lm_names);
     let codec = remap(PyTorchFile::open(&codec_path, Some("best_state"))?, |name, _| codec_names(name));
     let text = remap(open_folder(t5)?, |name, _| t5_names(name));
     Ok((config, Box::new(Overlay(vec![Box::new(lm), Box::new(codec), Box::new(text)]))))

@@ -1,8 +1,10 @@
 //! MusicGen's decoder.
 //!
-//! Reference: `MusicgenForCausalLM`, transformers 5.23.0, models/musicgen/modeling_musicgen.py (Apache-2.0).
+//! Reference: `MusicgenForCausalLM`, transformers 5.23.0, `models/musicgen/modeling_musicgen.py` (Apache-2.0).
 //! Differs: the unconditional half of a guidance batch skips the cross-attention, whose output there is exactly zero
 //! (keys and values are projections without bias of zeros).
+
+use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
@@ -109,8 +111,8 @@ impl Decoder {
     /// Logits of the tokens that follow `codes`, which continue what `state` has seen.
     ///
     /// # Shapes
-    /// - `codes`: `[row, codebook, time]`, the delay pattern applied
-    /// - result: `[row, codebook, time, vocabulary]`, time being 1 for [`Columns::Last`]
+    /// - `codes`: `[row, codebook, time]`, the delay pattern applied, of the rows that the first layer computes
+    /// - result: `[row, codebook, time, vocabulary]` of all rows, time being 1 for [`Columns::Last`]
     ///
     /// # Hook points
     /// `embed`, per layer `resid_pre`, `self_attn.{q,k,v,pattern,z}`, `self_attn_out`, `resid_mid`,
@@ -124,18 +126,30 @@ impl Decoder {
         columns: Columns,
     ) -> Tensor<4> {
         let time = codes.dims()[2];
-        hooks.begin(state.first_step() + state.len(), state.sequences());
-        let mut x = hooks.at(HookPoint::decoder(None, Site::Embed), self.embed(codes) + state.positions(time));
+        let start = state.first_step() + state.len();
+        begin(hooks, start, state.layout().listed(0), state);
+        let mut x = Some(hooks.at(HookPoint::decoder(None, Site::Embed), self.embed(codes) + state.positions(time)));
         let causal = state.causal_bias(time);
-        for (layer, block) in self.layers.iter().enumerate().take(state.depth()) {
-            x = block.forward(hooks, layer, x, state, causal.as_ref());
+        let mut left = vec![];
+        for (layer, block) in self.layers.iter().enumerate() {
+            let Some(at_hand) = x.take() else { break };
+            let (leave, stay) = state.layout().cross(layer, at_hand);
+            left.extend(leave);
+            if let Some(stay) = stay {
+                begin(hooks, start, state.layout().listed(layer), state);
+                x = Some(block.forward(hooks, layer, stay, state, causal.as_ref()));
+            }
         }
+        left.extend(x.and_then(|x| state.layout().cross(self.layers.len(), x).0));
+        let mut x = state.layout().ordered(left);
         state.advance(time);
-        if columns == Columns::Last && time > 1 {
+        let last = columns == Columns::Last && time > 1;
+        if last {
             let [rows, _, width] = x.dims();
             x = x.slice([0..rows, time - 1..time, 0..width]);
-            hooks.begin(state.first_step() + state.len() - 1, state.sequences());
         }
+        let start = if last { start + time - 1 } else { start };
+        begin(hooks, start, state.layout().listed_all().as_ref(), state);
         self.read_out(hooks, x)
     }
 
@@ -227,10 +241,13 @@ impl Layer {
         let [rows, time, width] = x.dims();
         let at = |inner| Site::CrossAttn(inner).of(layer);
         let point = Site::CrossAttnOut.of(layer);
-        let reading = state.rows_with_text();
+        let Some(text) = state.text(layer) else {
+            return if hooks.wants(point) { x.clone() + hooks.at(point, x.zeros_like()) } else { x };
+        };
+        let reading = text.rows;
         let cond = if reading == rows { x.clone() } else { x.clone().slice([0..reading, 0..time, 0..width]) };
         let q = self.encoder_attn.queries(hooks, at, self.encoder_attn_layer_norm.forward(cond.clone()));
-        let (past, bias) = state.text(layer);
+        let (past, bias) = (text.keys_values.clone(), text.bias.clone());
         let attended = self.encoder_attn.attend(hooks, at, q, past, self.scale, Some(bias));
         if reading == rows {
             return x + hooks.at(point, attended);
@@ -240,6 +257,14 @@ impl Layer {
             return x + hooks.at(point, Tensor::cat(vec![attended, silent], 0));
         }
         x.slice_assign([0..reading, 0..time, 0..width], cond + attended)
+    }
+}
+
+/// Tells `hooks` which rows the next tensors have: `rows`, or all of `state`.
+fn begin(hooks: &mut Hooks, start: usize, rows: Option<&Arc<[(usize, usize)]>>, state: &DecoderState) {
+    match rows {
+        Some(rows) => hooks.begin_rows(start, rows, state.sequences()),
+        None => hooks.begin(start, state.sequences()),
     }
 }
 

@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 
 use burn::tensor::{ExecutionError, Int, Tensor, TensorData};
 
-use super::{Columns, DecoderState, DelayPattern, MusicGen, Sampling, SequenceKey, Text};
+use super::{Columns, DecoderState, DelayPattern, Lane, MusicGen, Sampling, SequenceKey, Text};
 use crate::{
-    hooks::{Capture, HookError, HookPoint, Hooks, Reduce, Selector, Site, Spec},
+    hooks::{Capture, HookError, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec},
     models::t5::TokenIds,
 };
 
@@ -51,8 +51,17 @@ pub struct Generate {
     pub sampling: Sampling,
     /// Window for what is longer than the model was trained on.
     pub window: Window,
-    /// Layers that run; `None`: all. With fewer, norm and heads read the residual stream after the last that ran.
-    pub depth: Option<usize>,
+}
+
+/// One sequence of a batch whose texts are encoded already.
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    /// Its text, its layers, and what it shares with others of the batch.
+    pub lane: Lane,
+    /// Key of its random numbers.
+    pub key: SequenceKey,
+    /// Codes to continue, `[codebook][frame]`; empty: from the beginning. Of one length within a batch.
+    pub start: Vec<Vec<u32>>,
 }
 
 /// How far a generation is.
@@ -134,33 +143,56 @@ impl MusicGen {
         how: &Generate,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
-        let Some(first) = prompts.first() else { return Ok(Generation::default()) };
-        let given = |prompt: &Prompt| prompt.start.first().map_or(0, Vec::len);
-        if let Some(other) = prompts.iter().find(|prompt| given(prompt) != given(first)) {
+        if prompts.is_empty() {
+            return Ok(Generation::default());
+        }
+        let ids: Vec<TokenIds> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        let text = self.encode_text(hooks, &ids);
+        let layers = self.config().decoder.num_hidden_layers;
+        let sequence = |(index, prompt): (usize, &Prompt)| Sequence {
+            lane: Lane::alone(index, layers),
+            key: prompt.key.clone(),
+            start: prompt.start.clone(),
+        };
+        let sequences: Vec<Sequence> = prompts.iter().enumerate().map(sequence).collect();
+        self.generate_sequences(hooks, &text, &sequences, how, watch).await
+    }
+
+    /// As [`Self::generate`], of sequences whose texts are encoded already and that may share rows.
+    ///
+    /// # Errors
+    /// [`GenerateError`].
+    ///
+    /// # Panics
+    /// If a lane names a text or a sequence that there is not, or shares with one that is not computed alone.
+    pub async fn generate_sequences(
+        &self,
+        hooks: &mut Hooks,
+        text: &Text,
+        sequences: &[Sequence],
+        how: &Generate,
+        watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generation, GenerateError> {
+        let Some(first) = sequences.first() else { return Ok(Generation::default()) };
+        let given = |sequence: &Sequence| sequence.start.first().map_or(0, Vec::len);
+        if let Some(other) = sequences.iter().find(|sequence| given(sequence) != given(first)) {
             return Err(GenerateError::Uneven(given(first), given(other)));
         }
         let given = given(first);
         if given >= how.frames {
             return Err(GenerateError::NothingToAdd { given, frames: how.frames });
         }
-        let ids: Vec<TokenIds> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-        let text = self.encode_text(hooks, &ids);
-        let keys: Vec<&SequenceKey> = prompts.iter().map(|prompt| &prompt.key).collect();
-        let mut start: Vec<Vec<Vec<u32>>> = prompts
+        let codebooks = self.config().decoder.num_codebooks;
+        let mut start: Vec<Vec<Vec<u32>>> = sequences
             .iter()
-            .map(
-                |prompt| {
-                    if given == 0 { vec![vec![]; self.config().decoder.num_codebooks] } else { prompt.start.clone() }
-                },
-            )
+            .map(|sequence| if given == 0 { vec![vec![]; codebooks] } else { sequence.start.clone() })
             .collect();
-        let mut result = Generation { codes: start.clone(), first_tie: vec![None; prompts.len()] };
+        let mut result = Generation { codes: start.clone(), first_tie: vec![None; sequences.len()] };
         let windows = self.windows(how, given);
         let total = windows.iter().map(|window| window.steps).sum();
         let mut done = 0;
         for window in &windows {
-            let mut run =
-                Run { model: self, how, text: &text, keys: &keys, offset: window.offset, ties: &mut result.first_tie };
+            let mut run = Run { model: self, how, text, sequences, offset: window.offset, ties: &mut result.first_tie };
             let codes = run
                 .window(hooks, &start, window.frames, &mut || {
                     done += 1;
@@ -219,7 +251,7 @@ struct Run<'a> {
     model: &'a MusicGen,
     how: &'a Generate,
     text: &'a Text,
-    keys: &'a [&'a SequenceKey],
+    sequences: &'a [Sequence],
     offset: usize,
     ties: &'a mut [Option<Tie>],
 }
@@ -239,11 +271,12 @@ impl Run<'_> {
         for row in codes.iter_mut().flatten() {
             row.resize(frames, config.pad_token_id);
         }
-        let mut state = self.state(hooks, pattern.columns() - 1);
+        let mut state = self.state(hooks, &self.lanes(), pattern.columns() - 1);
         let mut from = 0;
         for column in given + 1..pattern.columns() {
-            let input = self.input(&pattern, &codes, from, column);
-            let logits = self.guided(self.model.decoder.forward(hooks, &mut state, input, Columns::Last));
+            let input = self.input(state.layout().entering(), &pattern, &codes, from, column);
+            let logits = self.model.decoder.forward(hooks, &mut state, input, Columns::Last);
+            let logits = guided(state.layout().branches(logits), self.how.guidance);
             hooks.check()?;
             let logits: Vec<f32> =
                 logits.cast(burn::tensor::DType::F32).into_data_async().await?.try_to_vec().unwrap_or_default();
@@ -262,39 +295,36 @@ impl Run<'_> {
         Ok(codes)
     }
 
-    fn state(&self, hooks: &mut Hooks, capacity: usize) -> DecoderState {
-        let guided = self.how.guidance != 1.0;
-        let state = DecoderState::new(&self.model.decoder, hooks, self.text, guided, capacity);
-        let depth = self.how.depth.unwrap_or(usize::MAX);
-        state.with_first_step(self.offset).with_depth(depth)
+    fn lanes(&self) -> Vec<Lane> {
+        self.sequences.iter().map(|sequence| sequence.lane.clone()).collect()
     }
 
-    /// Columns `from..to` for both guidance branches: `[row, codebook, time]`.
-    fn input(&self, pattern: &DelayPattern, codes: &[Vec<Vec<u32>>], from: usize, to: usize) -> Tensor<3, Int> {
+    fn state(&self, hooks: &mut Hooks, lanes: &[Lane], capacity: usize) -> DecoderState {
+        let guided = self.how.guidance != 1.0;
+        let state = DecoderState::of_lanes(&self.model.decoder, hooks, self.text, lanes, guided, capacity);
+        state.with_first_step(self.offset)
+    }
+
+    /// Columns `from..to` of `rows` (branch and sequence): `[row, codebook, time]`.
+    fn input(
+        &self,
+        rows: &[(usize, usize)],
+        pattern: &DelayPattern,
+        codes: &[Vec<Vec<u32>>],
+        from: usize,
+        to: usize,
+    ) -> Tensor<3, Int> {
         let pad = self.model.config().decoder.pad_token_id;
-        let mut flat = Vec::with_capacity(2 * codes.len() * pattern.codebooks * (to - from));
-        for sequence in codes {
-            let columns: Vec<Vec<u32>> = (from..to).map(|column| pattern.column(sequence, column, pad)).collect();
+        let mut flat = Vec::with_capacity(rows.len() * pattern.codebooks * (to - from));
+        for &(branch, sequence) in rows {
+            let seen = &codes[self.sequences[sequence].lane.fed_by[branch]];
+            let columns: Vec<Vec<u32>> = (from..to).map(|column| pattern.column(seen, column, pad)).collect();
             for codebook in 0..pattern.codebooks {
                 flat.extend(columns.iter().map(|column| i64::from(column[codebook])));
             }
         }
-        let branches = if self.how.guidance == 1.0 { 1 } else { 2 };
-        let flat = flat.repeat(branches);
-        let shape = [branches * codes.len(), pattern.codebooks, to - from];
+        let shape = [rows.len(), pattern.codebooks, to - from];
         Tensor::from_data(TensorData::new(flat, shape), &self.model.device())
-    }
-
-    /// `uncond + guidance · (cond − uncond)`
-    fn guided(&self, logits: Tensor<4>) -> Tensor<4> {
-        if self.how.guidance == 1.0 {
-            return logits;
-        }
-        let mut halves = logits.chunk(2, 0).into_iter();
-        let (Some(cond), Some(uncond)) = (halves.next(), halves.next()) else {
-            unreachable!("a guidance batch has two halves")
-        };
-        uncond.clone() + (cond - uncond) * self.how.guidance
     }
 
     fn choose(
@@ -311,7 +341,7 @@ impl Run<'_> {
             let (sequence, codebook) = (index / pattern.codebooks, index % pattern.codebooks);
             let Some(frame) = pattern.frame(codebook, column).filter(|&frame| frame >= given) else { continue };
             let step = self.offset + column;
-            let choice = self.how.sampling.choose(logits, self.keys[sequence], codebook, step);
+            let choice = self.how.sampling.choose(logits, &self.sequences[sequence].key, codebook, step);
             row[frame] = choice.token;
             if choice.margin < TIED && self.ties[sequence].is_none() {
                 self.ties[sequence] = Some(Tie { step, codebook, margin: choice.margin });
@@ -328,14 +358,18 @@ impl Run<'_> {
     ) -> Result<String, GenerateError> {
         let points = self.model.decoder.points();
         let sites = [Site::Embed, Site::ResidPost, Site::FinalNorm];
-        let depth = self.how.depth.unwrap_or(usize::MAX);
-        let watched =
-            points.iter().filter(|point| sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < depth));
+        // Whatever they share, each sequence by itself, so that a layer's tensor holds all of them.
+        let deepest = self.sequences.iter().map(|sequence| sequence.lane.depth).max().unwrap_or(0);
+        let alone = |lane: Lane| Lane { depth: deepest, joins: [0; 2], ..lane };
+        let lanes: Vec<Lane> = self.lanes().into_iter().map(alone).collect();
+        let watched = points
+            .iter()
+            .filter(|point| sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < deepest));
         let captures =
             watched.map(|&point| Capture { points: Selector::point(point), reduce: Reduce::LastStep }).collect();
-        let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &points, &Default::default())?;
-        let mut state = self.state(&mut hooks, column);
-        let input = self.input(pattern, codes, 0, column);
+        let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &points, &HookTensors::default())?;
+        let mut state = self.state(&mut hooks, &lanes, column);
+        let input = self.input(state.layout().entering(), pattern, codes, 0, column);
         self.model.decoder.forward(&mut hooks, &mut state, input, Columns::Last);
         let cache = hooks.finish()?;
         let mut order: Vec<&HookPoint> = points.iter().collect();
@@ -347,5 +381,15 @@ impl Run<'_> {
             }
         }
         Ok("every layer is finite, so it is the heads or an edit of the logits".to_owned())
+    }
+}
+
+/// `uncond + guidance · (cond − uncond)` of the branches, or the only branch that there is.
+pub(crate) fn guided(branches: Vec<Tensor<4>>, guidance: f64) -> Tensor<4> {
+    let mut branches = branches.into_iter();
+    let Some(cond) = branches.next() else { unreachable!("there is a conditional branch") };
+    match branches.next() {
+        Some(uncond) => uncond.clone() + (cond - uncond) * guidance,
+        None => cond,
     }
 }

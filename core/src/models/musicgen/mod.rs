@@ -5,6 +5,7 @@ mod audiocraft;
 mod config;
 mod decoder;
 mod generate;
+mod lanes;
 #[cfg(not(target_arch = "wasm32"))]
 mod load;
 mod pattern;
@@ -18,7 +19,9 @@ use burn::{
 
 pub use config::{DecoderActivation, DecoderConfig, GenerationConfig, MusicgenConfig};
 pub use decoder::{Columns, Decoder};
-pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Tie, Window};
+pub(crate) use generate::guided;
+pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Sequence, Tie, Window};
+pub use lanes::Lane;
 #[cfg(not(target_arch = "wasm32"))]
 pub use load::{Layout, MusicgenFiles};
 pub use pattern::DelayPattern;
@@ -58,8 +61,10 @@ impl MusicGen {
     /// Takes its tensors from `weights` under the names of transformers.
     ///
     /// # Errors
-    /// [`LoadError`] if a tensor is missing or of another shape; left-over ones are found by [`Weights::finish`].
+    /// [`LoadError`] if the configuration contradicts itself, or a tensor is missing or of another shape; left-over
+    /// ones are found by [`Weights::finish`].
     pub fn load(config: &MusicgenConfig, weights: &Weights) -> Result<Self, LoadError> {
+        config.decoder.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
         let [text, width] = [config.text_encoder.d_model, config.decoder.hidden_size];
         let projection = weights.sub("enc_to_dec_proj");
         Ok(Self {
@@ -111,7 +116,7 @@ impl MusicGen {
     /// # Shapes
     /// - result: states `[sequence, token, width]`
     pub fn encode_text(&self, hooks: &mut Hooks, prompts: &[TokenIds]) -> Text {
-        let longest = prompts.iter().map(|ids| ids.len()).max().unwrap_or(0).max(1);
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0).max(1);
         let tokens = longest.next_multiple_of(TOKEN_BLOCK);
         let pad = self.config.text_encoder.pad_token_id;
         let mut ids = Vec::with_capacity(prompts.len() * tokens);

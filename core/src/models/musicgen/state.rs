@@ -2,11 +2,14 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::Decoder;
-use crate::hooks::{Hooks, Inner, Site};
-
-/// Added to the scores of what must not be seen: the least finite 32-bit number, as transformers has it.
-const MASKED: f32 = f32::MIN;
+use super::{
+    Decoder,
+    lanes::{Lane, Layout, indices},
+};
+use crate::{
+    hooks::{Hooks, Inner, Site},
+    nn::masked,
+};
 
 /// Text of a batch, as the decoder's cross-attention takes it.
 #[derive(Debug, Clone)]
@@ -22,69 +25,73 @@ pub struct Text {
 pub struct DecoderState {
     sequences: usize,
     branches: usize,
-    depth: usize,
+    layout: Layout,
     first_step: usize,
     len: usize,
     capacity: usize,
     /// Per layer `[row, head, capacity, d_head]`; taken out while it is written, so that it is written in place.
     past: Vec<Option<[Tensor<4>; 2]>>,
-    /// Per layer `[row with text, head, token, d_head]`.
-    cross: Vec<[Tensor<4>; 2]>,
-    /// `[row with text, 1, 1, token]`
-    cross_bias: Tensor<4>,
+    /// Per layer, of the rows that read the text, which come first.
+    cross: Vec<Option<CrossState>>,
     /// `[capacity, width]`
     positions: Tensor<2>,
     device: Device,
     dtype: DType,
 }
 
+/// What the rows of one layer read of the text.
+#[derive(Debug, Clone)]
+pub(super) struct CrossState {
+    /// How many rows read.
+    pub(super) rows: usize,
+    /// `[row or 1, head, token, d_head]`: one row where all read the same.
+    pub(super) keys_values: [Tensor<4>; 2],
+    /// `[row or 1, 1, 1, token]`
+    pub(super) bias: Tensor<4>,
+}
+
 impl DecoderState {
     /// Caches for up to `capacity` columns of the sequences in `text`, twice as many rows if `guided`: the conditional
     /// ones first.
     pub fn new(decoder: &Decoder, hooks: &mut Hooks, text: &Text, guided: bool, capacity: usize) -> Self {
+        let layers = decoder.config().num_hidden_layers;
+        let lanes: Vec<Lane> = (0..text.mask.len()).map(|index| Lane::alone(index, layers)).collect();
+        Self::of_lanes(decoder, hooks, text, &lanes, guided, capacity)
+    }
+
+    /// Caches for sequences that share what `lanes` say; the texts are those of `text`.
+    pub fn of_lanes(
+        decoder: &Decoder,
+        hooks: &mut Hooks,
+        text: &Text,
+        lanes: &[Lane],
+        guided: bool,
+        capacity: usize,
+    ) -> Self {
         let config = decoder.config();
         let device = decoder.device();
         let dtype = text.states.dtype();
-        let [sequences, tokens, _] = text.states.dims();
         let branches = if guided { 2 } else { 1 };
-        let rows = sequences * branches;
-        hooks.begin(0, sequences);
-        // The unconditional rows are computed only for those who look at them.
-        let inside = [Inner::Q, Inner::K, Inner::V, Inner::Pattern, Inner::Z];
-        let watched = guided
-            && (0..config.num_hidden_layers)
-                .any(|layer| inside.iter().any(|&inner| hooks.wants(Site::CrossAttn(inner).of(layer))));
-        let mut bias: Vec<f32> =
-            text.mask.iter().flatten().map(|&is_token| if is_token { 0.0 } else { MASKED }).collect();
-        let mut states = text.states.clone();
-        if watched {
-            bias.extend(std::iter::repeat_n(MASKED, sequences * tokens));
-            states = Tensor::cat(vec![states.clone(), states.zeros_like()], 0);
-        }
-        let reading = states.dims()[0];
-        let bias = TensorData::new(bias, [reading, 1, 1, tokens]);
-        let cache = || Tensor::zeros([rows, config.num_attention_heads, capacity, config.d_head()], (&device, dtype));
+        let layers = config.num_hidden_layers;
+        let layout = Layout::new(lanes, branches, layers, &device);
+        let cache =
+            |rows| Tensor::zeros([rows, config.num_attention_heads, capacity, config.d_head()], (&device, dtype));
         Self {
-            sequences,
+            sequences: lanes.len(),
             branches,
-            depth: config.num_hidden_layers,
             first_step: 0,
             len: 0,
             capacity,
-            past: (0..config.num_hidden_layers).map(|_| Some([cache(), cache()])).collect(),
-            cross: decoder.cross_keys_values(hooks, &states),
-            cross_bias: Tensor::from_data(bias, (&device, dtype)),
+            past: (0..layers)
+                .map(|layer| layout.active(layer).len())
+                .map(|rows| Some([cache(rows), cache(rows)]))
+                .collect(),
+            cross: cross_states(decoder, hooks, text, lanes, &layout),
             positions: positions(capacity, config.hidden_size, &device, dtype),
+            layout,
             device,
             dtype,
         }
-    }
-
-    /// Runs only the first `depth` layers: what follows them reads their residual stream.
-    #[must_use]
-    pub fn with_depth(mut self, depth: usize) -> Self {
-        self.depth = depth.min(self.depth);
-        self
     }
 
     /// Counts generation steps from `step` on, for a window that continues another.
@@ -114,25 +121,20 @@ impl DecoderState {
         self.len == 0
     }
 
-    /// Layers that run.
-    pub fn depth(&self) -> usize {
-        self.depth
-    }
-
     pub(super) fn first_step(&self) -> usize {
         self.first_step
     }
 
-    pub(super) fn rows_with_text(&self) -> usize {
-        self.cross_bias.dims()[0]
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     pub(super) fn advance(&mut self, time: usize) {
         self.len += time;
     }
 
-    pub(super) fn text(&self, layer: usize) -> ([Tensor<4>; 2], Tensor<4>) {
-        (self.cross[layer].clone(), self.cross_bias.clone())
+    pub(super) fn text(&self, layer: usize) -> Option<&CrossState> {
+        self.cross[layer].as_ref()
     }
 
     /// `[1, time, width]`: positions of the next `time` columns.
@@ -153,7 +155,8 @@ impl DecoderState {
             return None;
         }
         let keys = self.len + time;
-        let seen = |query: usize, key: usize| if key <= self.len + query { 0.0 } else { MASKED };
+        let hidden = masked(self.dtype) as f32;
+        let seen = |query: usize, key: usize| if key <= self.len + query { 0.0 } else { hidden };
         let bias: Vec<f32> = (0..time).flat_map(|query| (0..keys).map(move |key| seen(query, key))).collect();
         Some(Tensor::from_data(TensorData::new(bias, [1, 1, time, keys]), (&self.device, self.dtype)))
     }
@@ -172,6 +175,67 @@ impl DecoderState {
         self.past[layer] = Some([keys, values]);
         seen
     }
+}
+
+/// Keys and values of the text for the rows that read it in each layer.
+///
+/// They are computed once per text, unless a hook looks inside the cross-attention: then for every row, also for those
+/// without text, which see nothing of it.
+fn cross_states(
+    decoder: &Decoder,
+    hooks: &mut Hooks,
+    text: &Text,
+    lanes: &[Lane],
+    layout: &Layout,
+) -> Vec<Option<CrossState>> {
+    let device = decoder.device();
+    let layers = decoder.config().num_hidden_layers;
+    let inside = [Inner::Q, Inner::K, Inner::V, Inner::Pattern, Inner::Z];
+    let watched = (0..layers).any(|layer| inside.iter().any(|&inner| hooks.wants(Site::CrossAttn(inner).of(layer))));
+    let [texts, tokens, width] = text.states.dims();
+    let mut states = text.states.clone();
+    let mut masks: Vec<Option<&Vec<bool>>> = text.mask.iter().map(Some).collect();
+    // Which of the states each row reads, if any.
+    let reads = |(branch, sequence): (usize, usize)| (branch == 0).then(|| lanes[sequence].text);
+    let read_by: Vec<Option<usize>> = if watched {
+        let rows = layout.rows();
+        let silent = rows.iter().filter(|row| row.0 > 0).count();
+        let known: Vec<usize> = rows.iter().filter_map(|&row| reads(row)).collect();
+        if !known.iter().copied().eq(0..texts) {
+            states = states.select(0, indices(&known, &device));
+            masks = known.iter().map(|&text| masks[text]).collect();
+        }
+        if silent > 0 {
+            let zeros = Tensor::zeros([silent, tokens, width], (&device, states.dtype()));
+            states = Tensor::cat(vec![states, zeros], 0);
+            masks.extend(std::iter::repeat_n(None, silent));
+        }
+        match layout.listed_all() {
+            Some(rows) => hooks.begin_rows(0, &rows, lanes.len()),
+            None => hooks.begin(0, lanes.len()),
+        }
+        (0..rows.len()).map(Some).collect()
+    } else {
+        layout.rows().iter().map(|&row| reads(row)).collect()
+    };
+    let hidden = masked(states.dtype()) as f32;
+    let bias: Vec<f32> = masks
+        .iter()
+        .flat_map(|mask| (0..tokens).map(move |token| if mask.is_some_and(|mask| mask[token]) { 0.0 } else { hidden }))
+        .collect();
+    let bias = Tensor::<4>::from_data(TensorData::new(bias, [masks.len(), 1, 1, tokens]), (&device, states.dtype()));
+    let of_layer = |(layer, [k, v]): (usize, [Tensor<4>; 2])| {
+        let read: Vec<usize> = layout.active(layer).iter().filter_map(|&row| read_by[row]).collect();
+        let rows = read.len();
+        let first = *read.first()?;
+        // Rows of one text read the same row of its keys.
+        let read = if read.iter().all(|&other| other == first) { vec![first] } else { read };
+        let pick = |x: Tensor<4>| {
+            if read.iter().copied().eq(0..x.dims()[0]) { x } else { x.select(0, indices(&read, &device)) }
+        };
+        Some(CrossState { rows, keys_values: [pick(k), pick(v)], bias: pick(bias.clone()) })
+    };
+    decoder.cross_keys_values(hooks, &states).into_iter().enumerate().map(of_layer).collect()
 }
 
 /// `[cos | sin]` of `position · 10000^(−i / (half − 1))`, in 32-bit arithmetic as the reference computes it.

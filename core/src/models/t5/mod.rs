@@ -1,6 +1,6 @@
 //! T5 text encoder.
 //!
-//! Reference: `T5EncoderModel`, transformers 5.23.0, models/t5/modeling_t5.py (Apache-2.0).
+//! Reference: `T5EncoderModel`, transformers 5.23.0, `models/t5/modeling_t5.py` (Apache-2.0).
 //! Differs: inference only; the f16 clamps are left out, since sums are taken in 32 bit.
 
 mod config;
@@ -20,11 +20,8 @@ pub use tokenizer::{T5Tokenizer, TokenError, TokenIds};
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Part, Site},
-    nn::{Attention, Embedding, Linear, RmsNorm},
+    nn::{Attention, Embedding, Linear, RmsNorm, masked},
 };
-
-/// Added to the scores of padding, as transformers does it: the least finite 32-bit number.
-const MASKED: f32 = f32::MIN;
 
 /// `norm(blocks(embed(ids)))`
 #[derive(Module, Debug)]
@@ -100,7 +97,7 @@ impl T5Encoder {
         hooks.begin(0, rows);
         let mut x = hooks.at(HookPoint::encoder(None, Site::Embed), self.embed_tokens.forward(ids));
         let hidden = (mask.equal_elem(0)).float().cast(x.dtype());
-        let bias = self.position_bias(tokens) + hidden.reshape([rows, 1, 1, tokens]) * MASKED;
+        let bias = self.position_bias(tokens) + hidden.reshape([rows, 1, 1, tokens]) * masked(x.dtype());
         for (layer, block) in self.block.iter().enumerate() {
             x = block.forward(hooks, layer, x, bias.clone());
         }

@@ -8,8 +8,8 @@ pub type TokenIds = Vec<u32>;
 /// A prompt that cannot be given to the text encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// `tokenizer.json` does not parse.
-    #[error("`tokenizer.json` does not parse: {0}")]
+    /// `tokenizer.json` cannot be read or does not parse.
+    #[error("{0}")]
     File(String),
     /// More tokens than the encoder was made for.
     #[error("the prompt has {tokens} tokens, the text encoder takes {limit}")]
@@ -46,9 +46,10 @@ impl T5Tokenizer {
     /// # Errors
     /// [`TokenError::File`].
     pub fn from_bytes(json: &[u8], limit: usize, vocab_size: usize) -> Result<Self, TokenError> {
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| TokenError::File(error.to_string()))?;
+        let damaged = |error| TokenError::File(format!("`tokenizer.json` does not parse: {error}"));
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| TokenError::File(error.to_string()))?;
+        tokenizer.with_truncation(None).map_err(damaged)?;
         Ok(Self { tokenizer, limit, vocab_size })
     }
 
