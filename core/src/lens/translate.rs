@@ -1,0 +1,140 @@
+//! Affine maps from each layer's residual stream to the last one's.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::LensError;
+use crate::{
+    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, to_f32},
+    models::musicgen::MusicGen,
+};
+
+/// Key of the metadata under which a file says what it is.
+const KEY: &str = "tonoscope.translators";
+
+/// Translators on the host, and what they were fitted on: what a file holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TranslatorFile {
+    /// How they came about.
+    pub origin: Origin,
+    /// By layer, counted as how many have run: `weight` `[width, width]` (from, to) row-major, and `bias` `[width]`.
+    pub layers: BTreeMap<usize, (Vec<f32>, Vec<f32>)>,
+}
+
+/// How translators came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Layers of the model.
+    pub layers: usize,
+    /// Width of its residual stream.
+    pub width: usize,
+    /// Identity of its weights.
+    pub model: String,
+    /// Positions that they were fitted on.
+    pub positions: usize,
+    /// Weight of the penalty, relative to the mean variance of a feature.
+    pub alpha: f64,
+}
+
+/// Translators on a device.
+#[derive(Debug, Clone)]
+pub struct Translators {
+    layers: BTreeMap<usize, (Tensor<2>, Tensor<1>)>,
+}
+
+impl Translators {
+    /// Puts the translators of a file where `model` is.
+    ///
+    /// # Errors
+    /// [`LensError::Translators`] if they are for a model of another shape.
+    pub fn new(file: &TranslatorFile, model: &MusicGen) -> Result<Self, LensError> {
+        let config = &model.config().decoder;
+        let (layers, width) = (config.num_hidden_layers, config.hidden_size);
+        let origin = &file.origin;
+        if (origin.layers, origin.width) != (layers, width) {
+            return Err(LensError::Translators { found: origin.layers, found_width: origin.width, layers, width });
+        }
+        let device = model.device();
+        let place = |(&layer, (weight, bias)): (&usize, &(Vec<f32>, Vec<f32>))| {
+            (layer, (place(weight, [width, width], &device), place(bias, [width], &device)))
+        };
+        Ok(Self { layers: file.layers.iter().map(place).collect() })
+    }
+
+    /// `x + x W + b` for the stream after `layer` layers; `x` itself of a layer without a translator.
+    ///
+    /// # Shapes
+    /// - `x`, result: `[row, step, width]`
+    pub fn apply(&self, layer: usize, x: Tensor<3>) -> Tensor<3> {
+        match self.layers.get(&layer) {
+            Some((weight, bias)) => {
+                let [rows, steps, width] = x.dims();
+                let flat = x.clone().reshape([rows * steps, width]);
+                let moved = flat.matmul(weight.clone()) + bias.clone().unsqueeze();
+                x + moved.reshape([rows, steps, width])
+            }
+            None => x,
+        }
+    }
+}
+
+fn place<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+    let float: DType = device.settings().float_dtype.into();
+    Tensor::from_data(TensorData::new(values.to_vec(), shape).convert_dtype(float), device)
+}
+
+impl TranslatorFile {
+    /// Parses the content of a file; `name` appears in errors.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it is not a safetensors file of translators, or a tensor is missing, left over or misshapen.
+    pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, LoadError> {
+        let file = SafetensorsFile::from_bytes(name, bytes)?;
+        let config = |reason: String| LoadError::Config { path: name.into(), reason };
+        let json = file
+            .metadata()
+            .get(KEY)
+            .cloned()
+            .ok_or_else(|| config(format!("there are no translators under `{KEY}` in it")))?;
+        let origin: Origin = serde_json::from_str(&json).map_err(|error| config(format!("`{KEY}`: {error}")))?;
+        let width = origin.width;
+        let read = |key: String, expected: Vec<usize>| {
+            let raw = file.read(&key)?;
+            if raw.shape != expected {
+                return Err(LoadError::Shape { key, found: raw.shape, expected });
+            }
+            Ok(to_f32(&raw))
+        };
+        let mut layers = BTreeMap::new();
+        for key in file.names() {
+            let layer = key.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
+            let number = layer
+                .and_then(|(layer, _)| layer.parse::<usize>().ok())
+                .filter(|&layer| layer >= 1 && layer < origin.layers);
+            let Some(layer) = number else { return Err(config(format!("`{key}` is no translator of a layer"))) };
+            let weight = read(format!("layers.{layer}.weight"), vec![width, width])?;
+            layers.insert(layer, (weight, read(format!("layers.{layer}.bias"), vec![width])?));
+        }
+        Ok(Self { origin, layers })
+    }
+
+    /// The content of a file that [`Self::from_bytes`] reads.
+    ///
+    /// # Errors
+    /// [`LoadError::Config`] if the tensors do not fit into a file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, LoadError> {
+        let width = self.origin.width;
+        let json = serde_json::to_string(&self.origin)
+            .map_err(|error| LoadError::Config { path: "translators".into(), reason: error.to_string() })?;
+        let stored = self.layers.iter().flat_map(|(layer, (weight, bias))| {
+            [
+                (format!("layers.{layer}.weight"), vec![width, width], weight.clone()),
+                (format!("layers.{layer}.bias"), vec![width], bias.clone()),
+            ]
+        });
+        floats_to_bytes("translators", stored, (KEY, json))
+    }
+}
