@@ -8,6 +8,8 @@ pub mod audio;
 pub mod checkpoint;
 pub mod concepts;
 pub mod hooks;
+pub mod interventions;
+pub mod lens;
 pub mod metrics;
 pub mod models;
 pub mod nn;

@@ -129,7 +129,9 @@ mod tests {
         let spec = WavSpec { channels: 1, sample_rate: 32_000, bits_per_sample, sample_format: SampleFormat::Int };
         let mut bytes = Vec::new();
         let mut writer = WavWriter::new(Cursor::new(&mut bytes), spec).expect("memory");
-        samples.iter().for_each(|sample| writer.write_sample(*sample).expect("memory"));
+        for &sample in samples {
+            writer.write_sample(sample).expect("memory");
+        }
         writer.finalize().expect("memory");
         bytes
     }

@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::mel::MelConfig;
+use crate::checkpoint::{LoadError, Source};
+
+/// Width of a head in every published model; nothing in a checkpoint says it.
+const D_HEAD: usize = 64;
 
 /// Shape of a [`Passt`](super::Passt); fields are named as the arguments of hear21passt's `PaSST` and of its wrapper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +57,39 @@ impl PasstConfig {
             max_model_window: 10_000,
             scene_hop: 2_500,
         }
+    }
+
+    /// The real model with what the tensors of `source` decide: classes, width, blocks, and heads of 64 each (0 of a width
+    /// that does not divide so). What they do not decide (front end, patches, windows) is that of the real model.
+    ///
+    /// # Errors
+    /// [`LoadError`] if `source` has not the tensors of a `PaSST`.
+    pub fn of_tensors(source: &dyn Source) -> Result<Self, LoadError> {
+        let real = Self::passt_s_swa_p16_128_ap476();
+        let prefix = if source.shape("net.cls_token").is_some() { "net." } else { "" };
+        let matrix = |name: &str, expected: [usize; 2]| {
+            let key = format!("{prefix}{name}");
+            match source.shape(&key) {
+                Some(found) => <[usize; 2]>::try_from(found).map_err(|found| LoadError::Shape {
+                    key,
+                    found,
+                    expected: expected.to_vec(),
+                }),
+                None => Err(LoadError::Missing { key }),
+            }
+        };
+        let [num_classes, embed_dim] = matrix("head.1.weight", [real.num_classes, real.embed_dim])?;
+        let hidden = real.embed_dim * real.mlp_ratio;
+        let [hidden, _] = matrix("blocks.0.mlp.fc1.weight", [hidden, real.embed_dim])?;
+        let has_block = |layer: &usize| source.shape(&format!("{prefix}blocks.{layer}.mlp.fc1.weight")).is_some();
+        Ok(Self {
+            num_classes,
+            embed_dim,
+            depth: (0..source.names().len()).take_while(has_block).count(),
+            num_heads: if embed_dim.is_multiple_of(D_HEAD) { embed_dim / D_HEAD } else { 0 },
+            mlp_ratio: hidden / embed_dim.max(1),
+            ..real
+        })
     }
 
     /// Every branch of the real model at a size for tests: 3 blocks of width 32, 36 mel bands, 19 classes, 1 s windows.
@@ -106,7 +143,7 @@ impl PasstConfig {
         if longest > columns {
             return Some(format!("a window of {} ms makes {longest} columns of {columns}", self.max_model_window));
         }
-        if !self.embed_dim.is_multiple_of(self.num_heads) {
+        if self.num_heads == 0 || !self.embed_dim.is_multiple_of(self.num_heads) {
             return Some(format!("width {} does not divide into {} heads", self.embed_dim, self.num_heads));
         }
         None

@@ -17,9 +17,9 @@ pub use mel::{MelConfig, MelFrontEnd};
 pub use vit::{Vit, VitOutput};
 
 #[cfg(not(target_arch = "wasm32"))]
-use crate::checkpoint::{Placement, PyTorchFile, SafetensorsFile, Source};
+use crate::checkpoint::{PyTorchFile, SafetensorsFile};
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{LoadError, Placement, Source, Weights},
     hooks::Hooks,
     metrics::{sigmoid, softmax},
 };
@@ -112,11 +112,27 @@ impl Passt {
     /// [`LoadError`] if the file cannot be read or is not that of a model of this shape.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &std::path::Path, config: &PasstConfig, placement: Placement) -> Result<Self, LoadError> {
-        let source: Box<dyn Source> = if path.extension().is_some_and(|extension| extension == "safetensors") {
+        Self::from_source(Self::source(path)?, config, placement)
+    }
+
+    /// The tensors of such a file, not read yet.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the file cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn source(path: &std::path::Path) -> Result<Box<dyn Source>, LoadError> {
+        Ok(if path.extension().is_some_and(|extension| extension == "safetensors") {
             Box::new(SafetensorsFile::open(path)?)
         } else {
             Box::new(PyTorchFile::open(path, None)?)
-        };
+        })
+    }
+
+    /// Places all tensors of `source`, which holds those of one model and no others.
+    ///
+    /// # Errors
+    /// [`LoadError`] if they are not those of a model of this shape.
+    pub fn from_source(source: Box<dyn Source>, config: &PasstConfig, placement: Placement) -> Result<Self, LoadError> {
         let weights = Weights::new(source, placement);
         let passt = Self::load(config, &weights)?;
         weights.finish()?;
