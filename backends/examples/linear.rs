@@ -8,7 +8,7 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use tonoscope_backends::{CpuPacker, WeightFormat};
-use tonoscope_core::nn::{MatrixPacker, MatrixValues, PackedMatrix};
+use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix};
 
 /// Bytes of weights per measurement: far more than any cache holds.
 const WORKING_SET: usize = 128 << 20;

@@ -4,7 +4,7 @@
 //! 16 bits per row and block, which costs a thousandth of what rounding the weights does; then a block's sum is one of
 //! whole numbers, exact in any order, and twice as fast as in `f32` on CPUs where conversions are slow.
 
-use tonoscope_core::nn::MatrixValues;
+use tonoscope_core::checkpoint::MatrixValues;
 
 use super::{
     kernel::{BLOCK, WIDTH},

@@ -16,7 +16,7 @@ use burn::{
     tensor::{DType, Float, Tensor, TensorData, bf16},
 };
 use half::f16;
-use tonoscope_core::nn::{MatrixPacker, MatrixValues, PackedMatrix};
+use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix};
 
 use self::{
     int8::Int8Panels,

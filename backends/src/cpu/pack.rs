@@ -3,7 +3,7 @@
 use burn::tensor::bf16;
 use half::{f16, slice::HalfFloatSliceExt};
 use rayon::prelude::*;
-use tonoscope_core::nn::MatrixValues;
+use tonoscope_core::checkpoint::MatrixValues;
 
 use super::{
     int8::Rounded,

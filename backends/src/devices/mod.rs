@@ -9,7 +9,7 @@ mod wgpu;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
-use tonoscope_core::{checkpoint::Placement, nn::MatrixPacker};
+use tonoscope_core::checkpoint::{MatrixPacker, Placement};
 
 pub use self::{
     error::DeviceError,

@@ -19,10 +19,11 @@ use burn::{
 use super::{Api, DeviceError, DeviceInfo, DeviceName, Kind, guarded};
 
 /// An adapter, and how to ask Burn for it.
-#[derive(Clone)]
 struct Adapter {
     info: DeviceInfo,
     device: WgpuDevice,
+    /// What came of starting it, which is done once: drivers do not like to be asked by two threads at the same time.
+    started: OnceLock<Result<(), String>>,
 }
 
 /// The devices that `api` reaches, best first.
@@ -37,20 +38,26 @@ pub(super) fn start(info: &DeviceInfo) -> Result<Device, DeviceError> {
     let Some(adapter) = adapters(api).iter().find(|adapter| adapter.info.name == info.name) else {
         return Err(refused("it is gone".into()));
     };
-    let device = Device::new(adapter.device.clone());
-    let options = Device::wgpu_options().graphics_api(adapter.device.backend);
-    let options = match adapter.device.kind {
-        WgpuDeviceKind::DiscreteGpu(number) => options.device_kind(DeviceKind::DiscreteGpu(number)),
-        WgpuDeviceKind::IntegratedGpu(number) => options.device_kind(DeviceKind::IntegratedGpu(number)),
-        WgpuDeviceKind::VirtualGpu(number) => options.device_kind(DeviceKind::VirtualGpu(number)),
-        WgpuDeviceKind::Cpu => options.device_kind(DeviceKind::Cpu),
-        // Burn's options have no name for other kinds; it starts them by itself when they are first used.
-        _ => return Ok(device),
-    };
-    match guarded(|| options.init()).map_err(refused)? {
-        // A device that is registered already was started before.
-        Ok(_) | Err(WgpuInitError::Registration { .. }) => Ok(device),
-        Err(error) => Err(refused(error.to_string())),
+    adapter.started.get_or_init(|| adapter.start()).clone().map_err(refused)?;
+    Ok(Device::new(adapter.device.clone()))
+}
+
+impl Adapter {
+    fn start(&self) -> Result<(), String> {
+        let options = Device::wgpu_options().graphics_api(self.device.backend);
+        let options = match self.device.kind {
+            WgpuDeviceKind::DiscreteGpu(number) => options.device_kind(DeviceKind::DiscreteGpu(number)),
+            WgpuDeviceKind::IntegratedGpu(number) => options.device_kind(DeviceKind::IntegratedGpu(number)),
+            WgpuDeviceKind::VirtualGpu(number) => options.device_kind(DeviceKind::VirtualGpu(number)),
+            WgpuDeviceKind::Cpu => options.device_kind(DeviceKind::Cpu),
+            // Burn's options have no name for other kinds; it starts them by itself when they are first used.
+            _ => return Ok(()),
+        };
+        match guarded(|| options.init())? {
+            // The same adapter may have been started through another API.
+            Ok(_) | Err(WgpuInitError::Registration { .. }) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 
@@ -90,7 +97,7 @@ fn find(api: Api, pinned: WgpuBackend) -> Vec<Adapter> {
         let name = DeviceName::Gpu { api, index: 0 };
         let kind = if software { Kind::Software } else { kind };
         let info = DeviceInfo { name, adapter: adapter.name, driver, kind, software, memory: None, f16: Some(f16) };
-        Adapter { info, device: WgpuDevice::new(selector).on(pinned) }
+        Adapter { info, device: WgpuDevice::new(selector).on(pinned), started: OnceLock::new() }
     });
     let mut found: Vec<_> = numbered.collect();
     // Burn reaches only the first one in software.
