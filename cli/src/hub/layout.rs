@@ -59,28 +59,24 @@ impl Layout {
         let path = self.refs().join(revision);
         create_parent(&path)?;
         // Beside `refs`, so that nobody takes the half-written file for a branch.
-        let temporary = self.root.join(format!(".ref-{}", std::process::id()));
-        fs::write(&temporary, commit).map_err(HubError::write(&temporary, 40))?;
-        fs::rename(&temporary, &path).map_err(HubError::io("write", &path))
+        let temporary = tempfile::Builder::new().prefix(".ref-").make_in(&self.root, |path| fs::File::create_new(path));
+        let temporary = temporary.map_err(HubError::io("write", &path))?;
+        fs::write(temporary.path(), commit).map_err(HubError::write(temporary.path(), 40))?;
+        temporary.persist(&path).map(|_| ()).map_err(|failed| HubError::io("write", &path)(failed.error))
     }
 
     /// Makes `snapshots/<commit>/<file>` point to `blobs/<etag>`.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<(), HubError> {
-        let pointer = self.snapshot(commit).join(file);
+        let snapshot = self.snapshot(commit);
+        let pointer = snapshot.join(file);
         create_parent(&pointer)?;
-        match fs::remove_file(&pointer) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(HubError::io("replace", &pointer)(error));
-            }
-            _ => {}
-        }
-        // `file` has no folders, so the way up is always the same.
-        make_link(&Path::new("../../blobs").join(etag), &self.blobs().join(etag), &pointer)
-            .or_else(|error| match error.kind() {
-                // Another process made the same link.
-                std::io::ErrorKind::AlreadyExists => Ok(()),
-                _ => Err(error),
-            })
+        // Made beside and put in place: another process that reads never finds it missing. `file` has no folders, so the
+        // way up is always the same.
+        let (relative, blob) = (Path::new("../../blobs").join(etag), self.blobs().join(etag));
+        tempfile::Builder::new()
+            .prefix(".tonoscope-")
+            .make_in(&snapshot, |path| make_link(&relative, &blob, path))
+            .and_then(|made| made.into_temp_path().persist(&pointer).map_err(|failed| failed.error))
             .map_err(HubError::io("link", &pointer))
     }
 }

@@ -26,6 +26,7 @@ mod tests;
 mod verify;
 mod wanted;
 
+pub(crate) use checksum::hex;
 pub use config::{HubConfig, Token};
 pub use error::HubError;
 pub use manage::{CachedModel, Removed, Snapshot};
