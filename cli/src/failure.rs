@@ -3,7 +3,13 @@
 use std::{error::Error, io::Write, process::ExitCode};
 
 use tonoscope_backends::DeviceError;
-use tonoscope_core::{checkpoint::LoadError, models::t5::TokenError};
+use tonoscope_core::{
+    audio::AudioError,
+    checkpoint::LoadError,
+    concepts::ConceptError,
+    interventions::MeansError,
+    models::{musicgen::GenerateError, t5::TokenError},
+};
 
 use crate::hub::{HubError, NameError};
 
@@ -23,6 +29,20 @@ impl Misuse {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+/// A failure that comes with advice: exit status 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Failed {
+    what: String,
+    hint: String,
+}
+
+impl Failed {
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: hint.into() }
     }
 }
 
@@ -47,7 +67,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "{text}");
     let misused = error.chain().any(|cause| {
         let name = matches!(cause.downcast_ref(), Some(HubError::Name(_)));
-        name || cause.is::<Misuse>() || cause.is::<NameError>()
+        let concept = matches!(cause.downcast_ref(), Some(ConceptError::Unknown { .. } | ConceptError::TooMany { .. }));
+        name || concept || cause.is::<Misuse>() || cause.is::<NameError>()
     });
     ExitCode::from(if misused { 2 } else { 1 })
 }
@@ -55,6 +76,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = cause.downcast_ref::<Misuse>() {
         return error.hint.clone();
+    }
+    if let Some(error) = cause.downcast_ref::<Failed>() {
+        return Some(error.hint.clone());
     }
     if let Some(error) = cause.downcast_ref::<LoadError>() {
         return error.hint().map(str::to_owned);
@@ -67,6 +91,18 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<DeviceError>() {
         return error.hint();
+    }
+    if let Some(ConceptError::TooMany { available, .. }) = cause.downcast_ref() {
+        return Some(format!("pass `--prompts-per-concept {available}` or less"));
+    }
+    if let Some(AudioError::NotWav { .. } | AudioError::Unsupported { .. }) = cause.downcast_ref() {
+        return Some("make a WAV file of it, for example with `ffmpeg -i INPUT OUTPUT.wav`".to_owned());
+    }
+    if let Some(MeansError::Other { .. }) = cause.downcast_ref::<MeansError>() {
+        return Some("choose another folder with `--means`, or pass `--overwrite` to take them again".to_owned());
+    }
+    if let Some(GenerateError::NothingToAdd { .. }) = cause.downcast_ref() {
+        return Some("`--duration` includes what is continued".to_owned());
     }
     match cause.downcast_ref::<TokenError>() {
         Some(TokenError::TooLong { .. }) => Some("shorten the prompt".to_owned()),

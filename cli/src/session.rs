@@ -15,7 +15,7 @@ use tonoscope_core::models::{
 };
 
 use crate::{
-    hub::{Checkpoint, HubConfig, MUSICGEN, Store},
+    hub::{Checkpoint, HubConfig, MUSICGEN, Store, hex},
     progress::{self, Transfer},
 };
 
@@ -135,7 +135,8 @@ impl LoadedModel {
     }
 }
 
-fn sha256(path: &Path) -> Result<String> {
+/// Checksum of a file.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
     let read = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(path)?;
         let mut hasher = Sha256::new();
@@ -146,7 +147,7 @@ fn sha256(path: &Path) -> Result<String> {
                 len => hasher.update(&block[..len]),
             }
         }
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex(&hasher.finalize()))
     };
     read().with_context(|| format!("cannot read `{}`", path.display()))
 }
@@ -163,5 +164,12 @@ pub(crate) struct UsedDevice {
 impl UsedDevice {
     pub(crate) fn new(args: &DeviceArgs, opened: &Opened) -> Self {
         Self { info: opened.info.clone(), dtype: args.dtype.to_string(), weights: args.weights.to_string() }
+    }
+
+    /// The part of it that may decide the last bit of a result.
+    pub(crate) fn key(&self) -> serde_json::Value {
+        let DeviceInfo { name, adapter, driver, .. } = &self.info;
+        let [name, dtype, weights] = [name.to_string(), self.dtype.clone(), self.weights.clone()];
+        serde_json::json!({"name": name, "adapter": adapter, "driver": driver, "dtype": dtype, "weights": weights})
     }
 }

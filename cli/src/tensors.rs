@@ -1,50 +1,62 @@
-//! Between the model's tensors and files: codes, captures, edits, audio.
+//! Between the model's tensors and files: codes, edits, audio.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use sha2::{Digest, Sha256};
 use tonoscope_core::{
     audio::{WavFormat, Waveform},
-    hooks::{Cache, Edit, EditFile, HookTensors, Spec},
+    hooks::{Edit, EditFile, HookTensors},
     models::musicgen::MusicGen,
 };
+
+use crate::hub::hex;
 
 /// `codes` `[prompt, codebook, frame]` as 64-bit integers; the prompts are in the metadata.
 pub(crate) fn codes_file(codes: &[Vec<Vec<u32>>], prompts: &[String]) -> Result<Vec<u8>> {
     let shape = vec![codes.len(), codes[0].len(), codes[0][0].len()];
     let bytes: Vec<u8> = codes.iter().flatten().flatten().flat_map(|&code| i64::from(code).to_le_bytes()).collect();
     let view = TensorView::new(Dtype::I64, shape, &bytes)?;
-    let metadata = HashMap::from([("prompts".to_owned(), serde_json::to_string(prompts)?)]);
-    Ok(safetensors::serialize([("codes", view)], Some(metadata))?)
+    to_file(vec![("codes", view)], [("prompts".to_owned(), serde_json::to_string(prompts)?)].into())
 }
 
-/// Every captured tensor under its name, 32-bit; metadata says what its axes are and what was asked for.
-pub(crate) async fn cache_file(cache: &Cache, spec: &Spec, prompts: &[String]) -> Result<Vec<u8>> {
-    let mut stored: Vec<(String, Vec<usize>, Vec<u8>)> = vec![];
-    let mut axes: HashMap<String, &[&str]> = HashMap::new();
-    for entry in &cache.entries {
-        let bytes = entry.values().await?.iter().flat_map(|value| value.to_le_bytes()).collect();
-        stored.push((entry.name(), entry.shape(), bytes));
-        axes.insert(entry.name(), &entry.axes);
-    }
-    let views = stored
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([
-        ("axes".to_owned(), serde_json::to_string(&axes)?),
-        ("spec".to_owned(), serde_json::to_string(spec)?),
-        ("prompts".to_owned(), serde_json::to_string(prompts)?),
-    ]);
-    Ok(safetensors::serialize(views, Some(metadata))?)
+/// A safetensors file. Unlike what the library writes, the same content gives the same bytes in every run: the keys of
+/// its header are sorted.
+pub(crate) fn to_file(tensors: Vec<(&str, TensorView<'_>)>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>> {
+    const PREFIX: usize = size_of::<u64>();
+    let bytes = safetensors::serialize(tensors, Some(metadata.into_iter().collect()))?;
+    let (len, _) = SafeTensors::read_metadata(&bytes)?;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[PREFIX..PREFIX + len])?;
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(PREFIX), b' ');
+    let mut sorted = (header.len() as u64).to_le_bytes().to_vec();
+    sorted.append(&mut header);
+    sorted.extend_from_slice(&bytes[PREFIX + len..]);
+    Ok(sorted)
 }
 
 /// Tensors of edits, still on the host.
 pub(crate) struct EditTensors(Vec<(String, Vec<f32>, [usize; 5])>);
 
 impl EditTensors {
+    /// Differs if a name, a shape or a bit of a value does.
+    pub(crate) fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (name, values, shape) in &self.0 {
+            hasher.update((name.len() as u64).to_le_bytes());
+            hasher.update(name);
+            for &len in shape {
+                hasher.update((len as u64).to_le_bytes());
+            }
+            for value in values {
+                hasher.update(value.to_le_bytes());
+            }
+        }
+        hex(&hasher.finalize())
+    }
+
     pub(crate) fn place(&self, device: &Device) -> HookTensors {
         let place = |(name, values, shape): &(String, Vec<f32>, [usize; 5])| {
             let float: DType = device.settings().float_dtype.into();
@@ -96,13 +108,58 @@ pub(crate) async fn encode_recording(model: &MusicGen, recording: Waveform) -> R
 
 /// Audio of one piece.
 pub(crate) async fn decode(model: &MusicGen, codes: &[Vec<u32>]) -> Result<Waveform> {
-    let audio = model.decode_audio(&[codes.to_vec()]).cast(DType::F32);
-    let [_, channels, samples] = audio.dims();
-    let flat: Vec<f32> = audio.into_data_async().await?.try_to_vec()?;
-    let split = (0..channels).map(|channel| flat[channel * samples..(channel + 1) * samples].to_vec()).collect();
-    Ok(Waveform::new(split, model.config().audio_encoder.sampling_rate)?)
+    let mut waves = decode_all(model, &[codes.to_vec()]).await?;
+    waves.pop().context("a piece without audio")
+}
+
+/// Pieces whose audio is decoded together: bounds the memory.
+const DECODED_TOGETHER: usize = 8;
+
+/// Audio of several pieces of one length.
+pub(crate) async fn decode_all(model: &MusicGen, codes: &[Vec<Vec<u32>>]) -> Result<Vec<Waveform>> {
+    let mut waves = Vec::with_capacity(codes.len());
+    for batch in codes.chunks(DECODED_TOGETHER) {
+        let audio = model.decode_audio(batch).cast(DType::F32);
+        let [_, channels, samples] = audio.dims();
+        let flat: Vec<f32> = audio.into_data_async().await?.try_to_vec()?;
+        for piece in flat.chunks(channels * samples) {
+            let split = piece.chunks(samples).map(<[f32]>::to_vec).collect();
+            waves.push(Waveform::new(split, model.config().audio_encoder.sampling_rate)?);
+        }
+    }
+    Ok(waves)
+}
+
+/// The beginning of a prompt, for messages.
+pub(crate) fn shortened(prompt: &str) -> String {
+    let mut text: String = prompt.chars().take(60).collect();
+    if text.len() < prompt.len() {
+        text.push('…');
+    }
+    text
 }
 
 pub(crate) fn wav(wave: &Waveform, float: bool) -> Result<Vec<u8>> {
     Ok(wave.to_wav_bytes(if float { WavFormat::Float32 } else { WavFormat::Pcm16 })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_content_is_the_same_bytes() {
+        let make = || {
+            let names: Vec<String> = (0..20).map(|index| format!("\u{fc}{index}")).collect();
+            let bytes = [1, 2, 3, 4];
+            let view = || TensorView::new(Dtype::F32, vec![1], &bytes).unwrap();
+            let metadata = names.iter().map(|name| (name.clone(), "\n\"".to_owned())).collect();
+            to_file(names.iter().map(|name| (name.as_str(), view())).collect(), metadata).unwrap()
+        };
+        // A hash map's order is another one each time it is made.
+        assert!((0..4).all(|_| make() == make()));
+        let bytes = make();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!((file.len(), file.tensor("\u{fc}7").unwrap().data()), (20, &[1, 2, 3, 4][..]));
+    }
 }

@@ -101,7 +101,7 @@ fn verify(store: &Store, model: &str, json: bool, out: &mut dyn Write) -> Result
         Outcome::WellFormed => "well-formed".to_owned(),
         Outcome::Unchecked { .. } => "unchecked".to_owned(),
         Outcome::Missing => "missing".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+        Outcome::Corrupt { reason } => format!("corrupt: {reason}"),
     };
     if json {
         let rows: Vec<_> = checks

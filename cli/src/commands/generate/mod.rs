@@ -1,0 +1,198 @@
+//! `tonoscope generate`
+
+mod batches;
+mod plan;
+mod record;
+mod unit;
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use tonoscope_core::hooks::Capture;
+
+use self::{
+    batches::{Work, audio_name},
+    plan::Plan,
+    record::{RunRecord, Timings, pieces},
+};
+use crate::{
+    captures,
+    failure::Misuse,
+    files::OutputFolder,
+    session::{DeviceArgs, ModelArgs, UsedDevice},
+    study::SamplingArgs,
+    tensors,
+    units::Units,
+};
+
+/// Make music from text
+///
+/// Beside the audio, `run.json` says how it was made.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Text prompt; give it several times for several pieces. An empty one is no prompt at all
+    #[arg(long, value_name = "TEXT")]
+    prompt: Vec<String>,
+    /// File with one prompt per line; blank lines are left out
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// Seconds of music, what is continued included
+    #[arg(long, default_value_t = 8.0)]
+    duration: f64,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Continue this recording
+    #[arg(long, value_name = "WAV")]
+    continue_from: Option<PathBuf>,
+    /// Prompts that are computed together
+    #[arg(long, default_value_t = 4)]
+    batch_size: usize,
+    /// Write the codes as well, `[prompt, codebook, frame]`, to `tokens.safetensors`
+    #[arg(long)]
+    tokens: bool,
+    /// Record hook points, such as `decoder.*.resid_post:mean_time`, to `capture.safetensors`
+    #[arg(long, value_name = "POINTS", value_delimiter = ',')]
+    capture: Vec<Capture>,
+    /// Apply the edits of a file
+    #[arg(long, value_name = "FILE")]
+    edit: Vec<PathBuf>,
+    /// Scale each piece to 1 dB below full scale, as audiocraft writes it
+    #[arg(long)]
+    normalise: bool,
+    /// Write 32-bit float WAV instead of 16-bit
+    #[arg(long)]
+    float: bool,
+    /// Folder for the results; the same command again goes on where an interrupted one stopped
+    #[arg(long, default_value = "out")]
+    out: PathBuf,
+    /// Start anew where the folder holds a run, finished or not
+    #[arg(long)]
+    overwrite: bool,
+    /// Print what was made as JSON
+    #[arg(long)]
+    json: bool,
+    /// Check everything and say what would be done, but do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
+    args.check()?;
+    let (plan, found) = Plan::new(args)?;
+    if args.dry_run {
+        writeln!(
+            out,
+            "would generate {} pieces of {:.2} s ({} frames, {} decoder layers) with `{}` into `{}`",
+            plan.prompts.len(),
+            plan.seconds(),
+            plan.how.frames,
+            found.files.config.decoder.num_hidden_layers,
+            args.model.model,
+            args.out.display()
+        )?;
+        return Ok(());
+    }
+    let folder = OutputFolder::open(&args.out)?;
+    let started = Instant::now();
+    let opened = args.device.open()?;
+    let device = UsedDevice::new(&args.device, &opened);
+    let loaded = found.load(&opened)?;
+    let mut timings = Timings { load_s: started.elapsed().as_secs_f64(), ..Timings::default() };
+    let provenance = loaded.provenance()?;
+    let key = plan.key(args, &provenance, &device, loaded.model.config())?;
+    let stale = if args.overwrite { earlier_results(&folder) } else { vec![] };
+    let units = Units::open(&folder, &key, args.overwrite)?;
+    stale.iter().try_for_each(|path| remove(path))?;
+    let sequences = plan.sequences(&loaded.model)?;
+    let work = Work {
+        model: &loaded.model,
+        plan: &plan,
+        edit_tensors: plan.edit_tensors.place(&loaded.model.device()),
+        sequences: &sequences,
+        args,
+        folder: &folder,
+        units: &units,
+    };
+    let made = work.run(&mut timings)?;
+    if args.tokens {
+        let codes: Vec<_> = made.iter().flat_map(|batch| batch.codes.iter().cloned()).collect();
+        folder.write("tokens.safetensors", &tensors::codes_file(&codes, &plan.prompts)?)?;
+    }
+    let pieces = pieces(&plan.prompts, &sequences, &made);
+    if !plan.spec.captures.is_empty() {
+        let batches: Vec<_> = made.into_iter().map(|batch| (batch.codes.len(), batch.captures)).collect();
+        let file = captures::to_file(&captures::join(&batches), &plan.spec, &plan.prompts)?;
+        folder.write("capture.safetensors", &file)?;
+    }
+    let record = RunRecord {
+        version: env!("CARGO_PKG_VERSION"),
+        provenance,
+        device,
+        settings: plan.settings(args),
+        pieces,
+        hooks: plan.spec,
+        timings,
+    };
+    let text = serde_json::to_string_pretty(&record)?;
+    folder.write("run.json", text.as_bytes())?;
+    if args.json {
+        writeln!(out, "{text}")?;
+    } else {
+        for piece in &record.pieces {
+            writeln!(out, "{}", args.out.join(&piece.audio).display())?;
+        }
+    }
+    Ok(())
+}
+
+impl GenerateArgs {
+    /// What can be said before anything is read.
+    fn check(&self) -> Result<(), Misuse> {
+        self.sampling.check(self.duration)?;
+        if self.batch_size == 0 {
+            return Err(Misuse::new("a batch size of 0, expected 1 or more"));
+        }
+        Ok(())
+    }
+
+    fn read_prompts(&self) -> Result<Vec<String>> {
+        let mut prompts = self.prompt.clone();
+        if let Some(path) = &self.prompts {
+            let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            let text = String::from_utf8(bytes).with_context(|| format!("`{}` is not text", path.display()))?;
+            prompts.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+        }
+        if prompts.is_empty() {
+            return Err(Misuse::new("no prompt").hint("give one with `--prompt`, or a file with `--prompts`").into());
+        }
+        Ok(prompts)
+    }
+}
+
+/// Files that an earlier run has written into `folder`, so that none of them is taken for a result of the next.
+fn earlier_results(folder: &OutputFolder) -> Vec<PathBuf> {
+    // Without a readable key nothing is known to be ours.
+    let Ok(units) = Units::existing(folder.path()) else { return vec![] };
+    let pieces = units.key()["prompts"].as_array().map_or(0, Vec::len);
+    let files = ["run.json", "tokens.safetensors", "capture.safetensors"].map(str::to_owned);
+    files.into_iter().chain((0..pieces).map(audio_name)).map(|file| folder.path().join(file)).collect()
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

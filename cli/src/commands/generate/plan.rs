@@ -1,0 +1,122 @@
+//! What is to be done, once everything that can be checked without the weights was checked.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tonoscope_core::{
+    audio::Waveform,
+    hooks::{HookPoint, Hooks, Spec},
+    models::{
+        musicgen::{Generate, MusicGen, MusicgenConfig, Prompt, SequenceKey, points},
+        t5::TokenIds,
+    },
+};
+
+use super::{GenerateArgs, record::Settings};
+use crate::{
+    files::read_wav,
+    interrupt,
+    session::{self, FoundModel, Provenance, UsedDevice},
+    tensors::{self, EditTensors},
+};
+
+pub(super) struct Plan {
+    pub(super) prompts: Vec<String>,
+    ids: Vec<TokenIds>,
+    pub(super) spec: Spec,
+    /// Every hook point of the model.
+    pub(super) points: Vec<HookPoint>,
+    pub(super) edit_tensors: EditTensors,
+    pub(super) how: Generate,
+    /// What is to be continued.
+    recording: Option<Waveform>,
+    /// Frames per second.
+    rate: usize,
+}
+
+impl Plan {
+    /// Reads all but the weights.
+    pub(super) fn new(args: &GenerateArgs) -> Result<(Self, FoundModel)> {
+        let prompts = args.read_prompts()?;
+        let recording = args.continue_from.as_deref().map(read_wav).transpose()?;
+        let (edits, edit_tensors) = tensors::read_edits(&args.edit)?;
+        let spec = Spec { captures: args.capture.clone(), edits };
+        interrupt::listen();
+        let found = args.model.find()?;
+        let rate = found.files.config.audio_encoder.frame_rate();
+        let how = args.sampling.generate(args.duration, &found)?;
+        let encode = |prompt: &String| {
+            found.tokenizer.encode(prompt).with_context(|| format!("prompt `{}`", tensors::shortened(prompt)))
+        };
+        let ids = prompts.iter().map(encode).collect::<Result<_>>()?;
+        let points = points(&found.files.config);
+        Hooks::check_spec(&spec, &points)?;
+        Ok((Self { prompts, ids, spec, points, edit_tensors, how, recording, rate }, found))
+    }
+
+    /// Length of a piece.
+    pub(super) fn seconds(&self) -> f64 {
+        self.how.frames as f64 / self.rate as f64
+    }
+
+    pub(super) fn settings(&self, args: &GenerateArgs) -> Settings {
+        Settings {
+            seconds: self.seconds(),
+            frames: self.how.frames,
+            guidance: self.how.guidance,
+            sampling: self.how.sampling,
+            batch_size: args.batch_size,
+            normalise: args.normalise,
+            continue_from: args.continue_from.clone(),
+        }
+    }
+
+    /// Everything that decides a bit of the results: a run goes on only where all of it is the same.
+    pub(super) fn key(
+        &self,
+        args: &GenerateArgs,
+        provenance: &Provenance,
+        device: &UsedDevice,
+        config: &MusicgenConfig,
+    ) -> Result<Value> {
+        Ok(json!({
+            "command": "generate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "weights": provenance.checksums,
+            "config": config,
+            "device": device.key(),
+            "prompts": self.prompts,
+            "tokens": self.ids,
+            "frames": self.how.frames,
+            "window": [self.how.window.frames, self.how.window.stride],
+            "guidance": self.how.guidance,
+            "sampling": self.how.sampling,
+            // Not for the tokens, but for captures, and for which pieces a file of a batch holds.
+            "batch_size": args.batch_size,
+            "normalise": args.normalise,
+            "float": args.float,
+            "continue_from": args.continue_from.as_deref().map(session::sha256).transpose()?,
+            "hooks": self.spec,
+            "edit_tensors": self.edit_tensors.digest(),
+        }))
+    }
+
+    /// What `model` is given, and which of the pieces of its prompt each is, from 0. The keys of their random numbers
+    /// are the prompt's text and that number, so that a piece does not depend on its neighbours.
+    pub(super) fn sequences(&self, model: &MusicGen) -> Result<Vec<(u64, Prompt)>> {
+        let start = match &self.recording {
+            Some(recording) => pollster::block_on(tensors::encode_recording(model, recording.clone()))?,
+            None => vec![],
+        };
+        let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut sequences = Vec::with_capacity(self.prompts.len());
+        for (text, ids) in self.prompts.iter().zip(&self.ids) {
+            let times = seen.entry(text).or_default();
+            let key = SequenceKey::new(text, *times);
+            sequences.push((*times, Prompt { ids: ids.clone(), key, start: start.clone() }));
+            *times += 1;
+        }
+        Ok(sequences)
+    }
+}

@@ -1,0 +1,262 @@
+//! One prompt of one pair, with every technique at every place.
+
+use std::{collections::HashMap, ops::ControlFlow};
+
+use anyhow::{Context, Result, anyhow};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use tonoscope_core::{
+    hooks::Hooks,
+    interventions::{InterventionError, Means, MeansError, Place, Technique, self_patch},
+    metrics::{log_odds_effect, log_softmax},
+    models::{
+        musicgen::{MusicGen, Prompt},
+        passt::Classified,
+    },
+};
+
+use super::plan::{InterventionPlan, Unit, technique_name};
+use crate::{
+    commands::lens::stopped,
+    files::OutputFolder,
+    interrupt,
+    judge::{Judge, as_heard, classify_clips},
+    study::write_wave,
+    tensors,
+};
+
+type Codes = Vec<Vec<u32>>;
+
+/// A prompt without intervention, and the proof that patching it with itself changes nothing.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CleanUnit {
+    /// What the judge says: logits.
+    pub(super) logits: Vec<f32>,
+    /// `[codebook][frame]`
+    pub(super) codes: Codes,
+    /// Where the run was patched with its own activations.
+    pub(super) patched_at: String,
+    /// Whether that changed nothing.
+    pub(super) self_patch_equal: bool,
+    /// Name of the audio, if it was kept.
+    pub(super) audio: Option<String>,
+}
+
+/// What one technique gave on one prompt of a pair.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// `[place][class]`
+    #[serde(skip)]
+    pub(super) logits: Vec<Vec<f32>>,
+    /// `[place · control][class]`
+    #[serde(skip)]
+    pub(super) random: Vec<Vec<f32>>,
+    /// `[place][codebook][frame]`, if asked for.
+    #[serde(skip)]
+    pub(super) codes: Vec<Codes>,
+    /// Whether a scale of 0 equals the clean run.
+    pub(super) scale_zero_equal: bool,
+    /// Audio that was kept: file, place, rank (`best 1`), effect.
+    pub(super) extremes: Vec<Extreme>,
+}
+
+/// Audio of one of the most or least effective interventions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Extreme {
+    pub(super) file: String,
+    pub(super) place: String,
+    pub(super) rank: String,
+    pub(super) effect: f64,
+}
+
+/// What one prompt of a pair gave, by technique.
+pub(super) type PairUnit = Vec<(Technique, Outcome)>;
+
+/// Carries out one unit after another.
+pub(super) struct Worker<'a> {
+    pub(super) model: &'a MusicGen,
+    pub(super) plan: &'a InterventionPlan,
+    pub(super) places: &'a [Place],
+    pub(super) judge: &'a Judge,
+    pub(super) folder: &'a OutputFolder,
+    pub(super) rows: usize,
+}
+
+impl Worker<'_> {
+    /// Steps of one batch.
+    pub(super) fn steps(&self) -> usize {
+        let config = &self.model.config().decoder;
+        self.plan.basis.frames + config.num_codebooks / config.audio_channels - 1
+    }
+
+    /// Generates a prompt as it is, and patches it with its own activations at one place after another.
+    pub(super) fn clean(
+        &self,
+        unit: Unit,
+        prompt: &Prompt,
+        watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<CleanUnit> {
+        let place = self.places[unit.prompt % self.places.len()];
+        let how = self.plan.basis.generate();
+        let mut watch = |progress: tonoscope_core::models::musicgen::Progress| watch(progress.done);
+        let made = pollster::block_on(self_patch(self.model, prompt, place, &how, &mut watch));
+        let [codes, patched] = made.map_err(interrupted)?;
+        let wave = pollster::block_on(tensors::decode(self.model, &codes))?;
+        let audio = if self.plan.extremes > 0 {
+            let name = format!("{}.wav", file_name(&self.plan.clean_name(unit)));
+            write_wave(&OutputFolder::open(&self.folder.path().join("audio"))?, &name, &wave)?;
+            Some(name)
+        } else {
+            None
+        };
+        let logits = self.judged(vec![wave])?.remove(0).logits;
+        Ok(CleanUnit { logits, patched_at: place.to_string(), self_patch_equal: patched == codes, codes, audio })
+    }
+
+    /// Intervenes on a prompt.
+    pub(super) fn pair(
+        &self,
+        unit: Unit,
+        prompt: &Prompt,
+        clean: &CleanUnit,
+        means: [&Means; 2],
+        watch: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<(PairUnit, f64)> {
+        let how = self.plan.basis.generate();
+        let text = self.model.encode_text(&mut Hooks::none(), std::slice::from_ref(&prompt.ids));
+        let mut unit_of = vec![];
+        let mut generating = 0.0;
+        for &technique in &self.plan.techniques {
+            let experiment = self.plan.experiment(technique)?;
+            let started = std::time::Instant::now();
+            let mut tick = |_| watch();
+            let run = experiment.run(self.model, &text, &prompt.key, means, &how, self.rows, &mut tick);
+            let rows = pollster::block_on(run).map_err(interrupted)?;
+            generating += started.elapsed().as_secs_f64();
+            let waves = pollster::block_on(tensors::decode_all(self.model, &rows.changed))?;
+            let random = pollster::block_on(tensors::decode_all(self.model, &rows.random))?;
+            let kept = if self.plan.extremes > 0 { waves.clone() } else { vec![] };
+            let logits: Vec<Vec<f32>> = self.judged(waves)?.into_iter().map(|said| said.logits).collect();
+            let random: Vec<Vec<f32>> = self.judged(random)?.into_iter().map(|said| said.logits).collect();
+            let mut outcome = Outcome {
+                scale_zero_equal: rows.scale_zero == clean.codes,
+                codes: if self.plan.tokens { rows.changed } else { vec![] },
+                extremes: vec![],
+                logits,
+                random,
+            };
+            if self.plan.extremes > 0 {
+                outcome.extremes = self.keep_extremes(unit, technique, clean, &outcome.logits, &kept)?;
+            }
+            unit_of.push((technique, outcome));
+        }
+        Ok((unit_of, generating))
+    }
+
+    fn keep_extremes(
+        &self,
+        unit: Unit,
+        technique: Technique,
+        clean: &CleanUnit,
+        logits: &[Vec<f32>],
+        waves: &[tonoscope_core::audio::Waveform],
+    ) -> Result<Vec<Extreme>> {
+        let (from, to) = (&self.plan.concepts[unit.pair.0], &self.plan.concepts[unit.pair.1]);
+        let (Some(original), Some(desired)) = (from.class, to.class) else { return Ok(vec![]) };
+        let before = log_probabilities(&clean.logits);
+        let effect =
+            |logits: &Vec<f32>| log_odds_effect(&before, &log_probabilities(logits), original, desired).total();
+        let mut ranked: Vec<(usize, f64)> = logits.iter().map(effect).enumerate().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let folder = OutputFolder::open(&self.folder.path().join("audio"))?;
+        let most = self.plan.extremes.min(ranked.len());
+        let best = ranked[..most].iter().enumerate().map(|(rank, of)| (format!("best {}", rank + 1), of));
+        let worst = ranked.iter().rev().take(most).enumerate().map(|(rank, of)| (format!("worst {}", rank + 1), of));
+        let mut kept = vec![];
+        for (rank, &(place, effect)) in best.chain(worst) {
+            let stem = format!("{}_{}_{}", self.plan.name(unit), technique_name(technique), rank.replace(' ', "_"));
+            let file = format!("{}.wav", file_name(&stem));
+            write_wave(&folder, &file, &waves[place])?;
+            kept.push(Extreme { file, place: self.places[place].to_string(), rank, effect });
+        }
+        Ok(kept)
+    }
+
+    fn judged(&self, waves: Vec<tonoscope_core::audio::Waveform>) -> Result<Vec<Classified>> {
+        let config = self.judge.passt.config();
+        let clips = waves.into_iter().map(|wave| as_heard(config, wave)).collect::<Result<Vec<_>>>()?;
+        classify_clips(&self.judge.passt, &clips, &mut |_| interrupt::check())
+    }
+}
+
+/// Letters, digits, `-` and `_` alone, as files are called.
+pub(super) fn file_name(stem: &str) -> String {
+    stem.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-', "-")
+}
+
+/// `ln softmax`, in 64 bit.
+pub(super) fn log_probabilities(logits: &[f32]) -> Vec<f64> {
+    log_softmax(&logits.iter().map(|&logit| f64::from(logit)).collect::<Vec<f64>>())
+}
+
+pub(super) fn interrupted(error: InterventionError) -> anyhow::Error {
+    match error {
+        InterventionError::Generate(error) | InterventionError::Means(MeansError::Generate(error)) => stopped(error),
+        other => other.into(),
+    }
+}
+
+/// The bytes of a unit: a safetensors file with the logits, whose metadata holds the rest.
+pub(super) fn to_bytes(unit: &PairUnit) -> Result<Vec<u8>> {
+    let mut stored: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = vec![];
+    for (technique, outcome) in unit {
+        let name = technique_name(*technique);
+        for (what, rows) in [("logits", &outcome.logits), ("random", &outcome.random)] {
+            if let Some(first) = rows.first() {
+                let bytes = rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
+                stored.push((format!("{name}.{what}"), Dtype::F32, vec![rows.len(), first.len()], bytes));
+            }
+        }
+        if let Some(first) = outcome.codes.first() {
+            let bytes =
+                outcome.codes.iter().flatten().flatten().flat_map(|&code| i64::from(code).to_le_bytes()).collect();
+            let shape = vec![outcome.codes.len(), first.len(), first[0].len()];
+            stored.push((format!("{name}.codes"), Dtype::I64, shape, bytes));
+        }
+    }
+    let views = stored
+        .iter()
+        .map(|(name, dtype, shape, bytes)| Ok((name.as_str(), TensorView::new(*dtype, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([("outcomes".to_owned(), serde_json::to_string(unit)?)]);
+    // A single entry: the bytes are the same each time.
+    Ok(safetensors::serialize(views, Some(metadata))?)
+}
+
+/// The inverse of [`to_bytes`].
+pub(super) fn from_bytes(bytes: &[u8]) -> Result<PairUnit> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    let outcomes = metadata.metadata().as_ref().and_then(|metadata| metadata.get("outcomes"));
+    let mut unit: PairUnit = serde_json::from_str(outcomes.context("there are no outcomes in it")?)?;
+    let file = SafeTensors::deserialize(bytes)?;
+    for (technique, outcome) in &mut unit {
+        let name = technique_name(*technique);
+        let rows = |what: &str| -> Result<Vec<Vec<f32>>> {
+            let Ok(tensor) = file.tensor(&format!("{name}.{what}")) else { return Ok(vec![]) };
+            let [_, classes] = tensor.shape() else { return Err(anyhow!("`{name}.{what}` is not a table")) };
+            let values: Vec<f32> =
+                tensor.data().chunks_exact(4).map(|of| f32::from_le_bytes([of[0], of[1], of[2], of[3]])).collect();
+            Ok(values.chunks(*classes).map(<[f32]>::to_vec).collect())
+        };
+        outcome.logits = rows("logits")?;
+        outcome.random = rows("random")?;
+        if let Ok(tensor) = file.tensor(&format!("{name}.codes")) {
+            let [_, codebooks, frames] = tensor.shape() else { return Err(anyhow!("`{name}.codes` has another rank")) };
+            let code = |of: &[u8]| of.try_into().map_or(0, |of| i64::from_le_bytes(of) as u32);
+            let values: Vec<u32> = tensor.data().chunks_exact(8).map(code).collect();
+            let piece = |piece: &[u32]| piece.chunks(*frames).map(<[u32]>::to_vec).collect();
+            outcome.codes = values.chunks(codebooks * frames).map(piece).collect();
+        }
+    }
+    Ok(unit)
+}

@@ -1,0 +1,218 @@
+//! What `generate --capture` has written, as features.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result, bail};
+use safetensors::Dtype;
+use tonoscope_core::{
+    checkpoint::{SafetensorsFile, Source},
+    hooks::{HookPoint, Part, Reduce},
+};
+
+use super::labels::Row;
+use crate::failure::Failed;
+
+/// Axes that a captured tensor may have, in this order.
+const AXES: [&str; 5] = ["branch", "prompt", "step", "head", "feature"];
+
+/// The file, its tensors not read yet.
+pub(super) struct CaptureFile {
+    file: SafetensorsFile,
+    /// Prompts of the run.
+    pub(super) prompts: Vec<String>,
+    /// In the order of the computation.
+    pub(super) points: Vec<CapturedPoint>,
+}
+
+/// One captured tensor.
+#[derive(Debug, Clone)]
+pub(super) struct CapturedPoint {
+    /// Name in the file.
+    pub(super) name: String,
+    /// Where it was recorded.
+    pub(super) point: HookPoint,
+    /// What was kept.
+    pub(super) reduce: Reduce,
+    axes: Vec<String>,
+    /// Branches, prompts, steps, heads, features; 1 where there is no such axis.
+    extents: [usize; 5],
+}
+
+impl CaptureFile {
+    /// Reads the header of the file.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = SafetensorsFile::open(path)?;
+        let metadata = file.metadata();
+        let of_capture = |key: &str| {
+            metadata.get(key).ok_or_else(|| {
+                let what = format!("`{}` is no capture: there is no `{key}` in its metadata", path.display());
+                Failed::new(what, "pass the `capture.safetensors` that `tonoscope generate --capture` writes")
+            })
+        };
+        let damaged = |key: &str| format!("`{}` is damaged: `{key}` in its metadata", path.display());
+        let mut axes: BTreeMap<String, Vec<String>> =
+            serde_json::from_str(of_capture("axes")?).with_context(|| damaged("axes"))?;
+        let prompts: Vec<String> = serde_json::from_str(of_capture("prompts")?).with_context(|| damaged("prompts"))?;
+        let mut points = vec![];
+        for name in file.names() {
+            let Some(axes) = axes.remove(&name) else { bail!("{}: no axes of `{name}`", damaged("axes")) };
+            let shape = file.shape(&name).unwrap_or_default();
+            let point = CapturedPoint::new(name, axes, &shape).with_context(|| format!("`{}`", path.display()))?;
+            if point.has("prompt") && point.extents[1] != prompts.len() {
+                bail!("{}: {} prompts of {}", damaged("prompts"), prompts.len(), point.name);
+            }
+            points.push(point);
+        }
+        points.sort_by_key(CapturedPoint::order);
+        Ok(Self { file, prompts, points })
+    }
+
+    /// One row of features per row of labels: of a whole prompt the mean over its steps.
+    ///
+    /// # Shapes
+    /// - result: `[row, point.width()]`, row-major
+    pub(super) fn features(&self, point: &CapturedPoint, branch: usize, rows: &[Row]) -> Result<Vec<f32>> {
+        let raw = self.file.read(&point.name)?;
+        if raw.dtype != Dtype::F32 {
+            bail!("`{}` holds {:?} in the capture, expected F32", point.name, raw.dtype);
+        }
+        let [_, prompts, steps, ..] = point.extents;
+        let width = point.width();
+        let frame = |prompt: usize, step: usize| {
+            let start = ((branch * prompts + prompt) * steps + step) * width * 4;
+            let (values, _) = raw.bytes[start..start + width * 4].as_chunks::<4>();
+            values.iter().map(|bytes| f32::from_le_bytes(*bytes))
+        };
+        let mut features = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            match row.step {
+                Some(step) if step >= steps => {
+                    bail!("prompt {} has a label at step {step}, `{}` has {steps} steps", row.prompt, point.name)
+                }
+                Some(step) => features.extend(frame(row.prompt, step)),
+                None => {
+                    let mut sum = vec![0.0; width];
+                    for step in 0..steps {
+                        sum.iter_mut().zip(frame(row.prompt, step)).for_each(|(sum, value)| *sum += f64::from(value));
+                    }
+                    features.extend(sum.into_iter().map(|sum| (sum / steps as f64) as f32));
+                }
+            }
+        }
+        Ok(features)
+    }
+}
+
+impl CapturedPoint {
+    fn new(name: String, axes: Vec<String>, shape: &[usize]) -> Result<Self> {
+        let (point, reduce) = match name.split_once(':') {
+            Some((point, reduce)) => (point, reduce.parse().map_err(anyhow::Error::msg)?),
+            None => (name.as_str(), Reduce::Everything),
+        };
+        let point = point.parse()?;
+        let mut extents = [1; 5];
+        let mut known = AXES.iter();
+        for (axis, &len) in axes.iter().zip(shape) {
+            // `position` goes on where it stopped, so axes in another order are not found.
+            let Some(_) = known.position(|known| known == axis) else { bail!("`{name}` has a strange axis `{axis}`") };
+            extents[AXES.len() - 1 - known.len()] = len;
+        }
+        if axes.len() != shape.len() || extents.contains(&0) {
+            bail!("`{name}` has shape {shape:?} and axes {axes:?}");
+        }
+        Ok(Self { name, point, reduce, axes, extents })
+    }
+
+    /// Features of one prompt and step; those of all heads together.
+    pub(super) fn width(&self) -> usize {
+        self.extents[3] * self.extents[4]
+    }
+
+    /// Guidance branches.
+    pub(super) fn branches(&self) -> usize {
+        self.extents[0]
+    }
+
+    /// Why it cannot be probed, if it cannot.
+    pub(super) fn obstacle(&self, per_frame: bool, branch: usize) -> Option<&'static str> {
+        if !self.has("prompt") {
+            Some("it holds the mean over prompts")
+        } else if per_frame && (!self.has("step") || self.point.part == Part::Encoder) {
+            Some("it has no generation steps")
+        } else if branch >= self.branches() {
+            Some("it has no unconditional branch")
+        } else {
+            None
+        }
+    }
+
+    fn has(&self, axis: &str) -> bool {
+        self.axes.iter().any(|of| of == axis)
+    }
+
+    /// Text encoder, decoder; in each the embedding, the layers, and what comes after them.
+    fn order(&self) -> (Part, usize, HookPoint, String) {
+        use tonoscope_core::hooks::Site;
+        let place = match (self.point.layer, self.point.site) {
+            (Some(layer), _) => layer + 1,
+            (None, Site::Embed) => 0,
+            (None, _) => usize::MAX,
+        };
+        (self.point.part, place, self.point, self.name.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(name: &str, axes: &[&str], shape: &[usize]) -> Result<CapturedPoint> {
+        CapturedPoint::new(name.to_owned(), axes.iter().map(|axis| (*axis).to_owned()).collect(), shape)
+    }
+
+    #[test]
+    fn axes_are_put_in_their_places() {
+        let heads = point("decoder.1.self_attn.z", &["branch", "prompt", "step", "head", "feature"], &[2, 3, 5, 4, 8]);
+        assert_eq!(heads.unwrap().extents, [2, 3, 5, 4, 8]);
+        let means = point("decoder.1.resid_post:mean_time", &["branch", "prompt", "feature"], &[2, 3, 8]).unwrap();
+        assert_eq!((means.extents, means.reduce), ([2, 3, 1, 1, 8], Reduce::MeanTime));
+        assert_eq!(means.obstacle(false, 1), None);
+        assert_eq!(means.obstacle(true, 1), Some("it has no generation steps"));
+        assert_eq!(means.obstacle(false, 2), Some("it has no unconditional branch"));
+        let prompts = point("decoder.1.resid_post:mean_prompts", &["branch", "step", "feature"], &[2, 5, 8]).unwrap();
+        assert_eq!(prompts.extents, [2, 1, 5, 1, 8]);
+        assert_eq!(prompts.obstacle(false, 0), Some("it holds the mean over prompts"));
+        for (axes, shape) in [
+            (&["feature", "prompt"][..], &[8, 3][..]),
+            (&["time"][..], &[8][..]),
+            (&["prompt"][..], &[3, 8][..]),
+            (&["prompt"][..], &[0][..]),
+        ] {
+            assert!(point("decoder.1.resid_post", axes, shape).is_err(), "{axes:?} {shape:?}");
+        }
+    }
+
+    #[test]
+    fn points_are_in_the_order_of_the_computation() {
+        let names = [
+            "decoder.logits",
+            "decoder.10.resid_pre",
+            "decoder.2.mlp_out",
+            "decoder.2.resid_pre",
+            "decoder.embed",
+            "encoder.final_norm",
+        ];
+        let mut points: Vec<_> = names.map(|name| point(name, &["feature"], &[8]).unwrap()).into();
+        points.sort_by_key(CapturedPoint::order);
+        let sorted: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
+        let expected = [
+            "encoder.final_norm",
+            "decoder.embed",
+            "decoder.2.resid_pre",
+            "decoder.2.mlp_out",
+            "decoder.10.resid_pre",
+            "decoder.logits",
+        ];
+        assert_eq!(sorted, expected);
+    }
+}

@@ -1,0 +1,270 @@
+//! The classifier that judges audio: from a name to a `PaSST`, and from any sound to what it says.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Map, Value};
+use tonoscope_core::{
+    audio::Waveform,
+    checkpoint::{LoadError, Placement, Source},
+    hooks::edit_distance,
+    models::passt::{Classified, Label, Labels, Passt, PasstConfig},
+};
+
+use crate::{
+    failure::{Failed, Misuse},
+    hub::HubConfig,
+    session::sha256,
+};
+
+/// Name of `passt_s_swa_p16_128_ap476`, and what hear21passt calls its file and where it takes it from.
+const PASST: &str = "passt";
+const RELEASE: &str = "passt-s-f128-p16-s10-ap.476-swa.pt";
+const RELEASE_FOLDER: &str = "https://github.com/kkoutini/PaSST/releases/download/v0.0.1-audioset";
+/// Clips between two looks at progress and Ctrl-C.
+const CLIPS_AT_ONCE: usize = 16;
+/// `model_type` of a `config.json` that is about a `PaSST`.
+const MODEL_TYPE: &str = "passt";
+
+/// Which classifier.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct JudgeArgs {
+    /// Classifier: `passt`, its release file (`.pt`), a `.safetensors` of the same names, or a folder with one of them
+    #[arg(long, value_name = "JUDGE", default_value = PASST)]
+    pub(crate) judge: String,
+}
+
+/// A classifier that was found, its shape known, its tensors not read yet.
+pub(crate) struct FoundJudge {
+    /// The file of its weights.
+    pub(crate) path: PathBuf,
+    /// Its shape.
+    pub(crate) config: PasstConfig,
+    /// Names of its classes.
+    pub(crate) labels: Labels,
+    source: Box<dyn Source>,
+}
+
+/// A classifier that is ready.
+pub(crate) struct Judge {
+    /// The file of its weights.
+    pub(crate) path: PathBuf,
+    /// Names of its classes.
+    pub(crate) labels: Labels,
+    /// Front end and network.
+    pub(crate) passt: Passt,
+}
+
+impl JudgeArgs {
+    /// Finds the weights and reads their shape.
+    ///
+    /// A `config.json` beside the weights with `"model_type": "passt"` says what a checkpoint does not: fields of
+    /// [`PasstConfig`] that differ from those of `passt_s_swa_p16_128_ap476`, and `labels`, the names of the classes.
+    pub(crate) fn find(&self) -> Result<FoundJudge> {
+        let path = find_weights(&self.judge)?;
+        let source = Passt::source(&path)?;
+        let shape = PasstConfig::of_tensors(source.as_ref());
+        let mut config = shape.with_context(|| format!("`{}` does not hold the tensors of a PaSST", path.display()))?;
+        let beside = path.with_file_name("config.json");
+        let mut names = None;
+        if beside.is_file() {
+            let read = |reason: String| LoadError::Config { path: beside.clone(), reason };
+            let text =
+                std::fs::read_to_string(&beside).map_err(|source| LoadError::Read { path: beside.clone(), source })?;
+            (config, names) = configured(config, &text).map_err(read)?;
+        }
+        if config.num_heads == 0 {
+            let what = format!("`{}`: the heads of a network {} wide are unknown", path.display(), config.embed_dim);
+            let hint = r#"put a `config.json` beside it, such as {"model_type": "passt", "num_heads": 4}"#;
+            return Err(Failed::new(what, hint).into());
+        }
+        let labels = labels(config.num_classes, names)
+            .with_context(|| format!("`{}` and its `config.json` do not fit", path.display()))?;
+        Ok(FoundJudge { path, config, labels, source })
+    }
+}
+
+impl FoundJudge {
+    /// Checksum of the weights.
+    pub(crate) fn sha256(&self) -> Result<String> {
+        sha256(&self.path)
+    }
+
+    /// Places the weights on a device.
+    pub(crate) fn load(self, placement: Placement) -> Result<Judge> {
+        let passt = Passt::from_source(self.source, &self.config, placement)
+            .with_context(|| format!("`{}`", self.path.display()))?;
+        Ok(Judge { path: self.path, labels: self.labels, passt })
+    }
+}
+
+/// A waveform as the judge takes it: mono (the mean of all channels), at its sample rate.
+pub(crate) fn as_heard(config: &PasstConfig, wave: Waveform) -> Result<Vec<f32>> {
+    let rate = u32::try_from(config.mel.sr).context("the sample rate of the classifier")?;
+    let wave = wave.to_mono().resample(rate)?;
+    let (samples, least) = (wave.samples(), config.least_samples());
+    if samples < least {
+        bail!(
+            "{:.0} ms of audio are too little for PaSST, which needs {} ms",
+            wave.seconds() * 1000.0,
+            (least * 1000).div_ceil(config.mel.sr)
+        );
+    }
+    Ok(wave.channels()[0].clone())
+}
+
+/// Classifies clips that [`as_heard`] has made; those of one length go through the network together.
+///
+/// `watch` is told how many are done, and may stop it.
+pub(crate) fn classify_clips(
+    passt: &Passt,
+    clips: &[Vec<f32>],
+    watch: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Vec<Classified>> {
+    let mut order: Vec<usize> = (0..clips.len()).collect();
+    order.sort_by_key(|clip| clips[*clip].len());
+    let mut classified: Vec<Option<Classified>> = vec![None; clips.len()];
+    for (batch, indices) in order.chunks(CLIPS_AT_ONCE).enumerate() {
+        let batched: Vec<&[f32]> = indices.iter().map(|clip| clips[*clip].as_slice()).collect();
+        for (clip, said) in indices.iter().zip(pollster::block_on(passt.classify(&batched))?) {
+            classified[*clip] = Some(said);
+        }
+        if watch(batch * CLIPS_AT_ONCE + indices.len()).is_break() {
+            bail!("interrupted: nothing was written");
+        }
+    }
+    Ok(classified.into_iter().flatten().collect())
+}
+
+/// The file that `name` stands for.
+fn find_weights(name: &str) -> Result<PathBuf> {
+    let path = PathBuf::from(name);
+    if path.is_dir() {
+        return in_folder(&path);
+    }
+    if path.is_file() {
+        return Ok(path);
+    }
+    if name == PASST {
+        return release_file();
+    }
+    let hint = if edit_distance(name, PASST) <= 2 {
+        format!("did you mean `{PASST}`?")
+    } else {
+        format!("pass `{PASST}`, a `.pt` or `.safetensors` file, or a folder that holds one")
+    };
+    Err(Misuse::new(format!("no classifier, file or folder `{name}`")).hint(hint).into())
+}
+
+fn in_folder(folder: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+    let mut found = vec![];
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read `{}`", folder.display()))?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("pt" | "safetensors")) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    if let [only] = found.as_slice() {
+        return Ok(only.clone());
+    }
+    let what = format!("`{}` holds {} `.pt` and `.safetensors` files, expected one", folder.display(), found.len());
+    Err(Misuse::new(what).hint("pass the file itself").into())
+}
+
+/// The release file where hear21passt has put it, in the cache of models, or in the current folder.
+fn release_file() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    let torch = variable("TORCH_HOME").or_else(|| cache().map(|cache| cache.join("torch")));
+    let hub = HubConfig::from_env()?.cache;
+    let folders = [torch.map(|torch| torch.join("hub").join("checkpoints")), Some(hub), Some(PathBuf::new())];
+    let places: Vec<PathBuf> = folders.into_iter().flatten().map(|folder| folder.join(RELEASE)).collect();
+    if let Some(path) = places.iter().find(|path| path.is_file()) {
+        return Ok(path.clone());
+    }
+    let listed: Vec<String> = places.iter().map(|path| format!("`{}`", path.display())).collect();
+    let what = format!("the weights of `{PASST}` are not here: looked for {}", listed.join(", "));
+    let place = places[0].display();
+    let hint = format!("`curl -L --create-dirs -o {place} {RELEASE_FOLDER}/{RELEASE}` fetches them (340 MB)");
+    Err(Failed::new(what, hint).into())
+}
+
+/// The shape of a checkpoint with what a `config.json` says of it, and the names of the classes. A configuration of
+/// another kind of model is not about this checkpoint.
+fn configured(shape: PasstConfig, text: &str) -> Result<(PasstConfig, Option<Vec<String>>), String> {
+    let mut said: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    match said.remove("model_type") {
+        None => return Err(format!("there is no `model_type` in it, expected `{MODEL_TYPE}`")),
+        Some(other) if other != MODEL_TYPE => return Ok((shape, None)),
+        Some(_) => {}
+    }
+    let names = said.remove("labels").map(serde_json::from_value).transpose();
+    let names = names.map_err(|error| format!("`labels`: {error}"))?;
+    let mut config = serde_json::to_value(&shape).map_err(|error| error.to_string())?;
+    overlay(&mut config, said, "")?;
+    Ok((serde_json::from_value(config).map_err(|error| error.to_string())?, names))
+}
+
+/// Replaces fields of `base` by those of `over`; a field that `base` does not have is an error.
+fn overlay(base: &mut Value, over: Map<String, Value>, within: &str) -> Result<(), String> {
+    let Value::Object(base) = base else { return Err(format!("`{within}` has no fields")) };
+    for (name, value) in over {
+        let Some(field) = base.get_mut(&name) else {
+            let nearest = base.keys().min_by_key(|known| edit_distance(known, &name)).cloned().unwrap_or_default();
+            return Err(format!("there is no field `{within}{name}`; the nearest is `{within}{nearest}`"));
+        };
+        match value {
+            Value::Object(inner) => overlay(field, inner, &format!("{within}{name}."))?,
+            value => *field = value,
+        }
+    }
+    Ok(())
+}
+
+/// Names of `classes` classes: as given, else those of AudioSet, else numbers.
+fn labels(classes: usize, names: Option<Vec<String>>) -> Result<Labels> {
+    let audioset = Labels::audioset();
+    let named =
+        |names: Vec<String>| Labels::new(names.into_iter().map(|name| Label { mid: String::new(), name }).collect());
+    match names {
+        Some(names) if names.len() != classes => Err(anyhow!("{} names are given for {classes} classes", names.len())),
+        Some(names) => Ok(named(names)),
+        None if classes == audioset.len() => Ok(audioset.clone()),
+        None => Ok(named((0..classes).map(|class| format!("class {class}")).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_changes_what_it_names_and_nothing_else() {
+        let real = PasstConfig::passt_s_swa_p16_128_ap476();
+        let text = r#"{"model_type": "passt", "depth": 3, "mel": {"n_mels": 36}, "labels": ["a", "b"]}"#;
+        let (config, names) = configured(real.clone(), text).unwrap();
+        let mut expected = PasstConfig { depth: 3, ..real.clone() };
+        expected.mel.n_mels = 36;
+        assert_eq!((config, names), (expected, Some(vec!["a".to_owned(), "b".to_owned()])));
+        let other = configured(real.clone(), r#"{"model_type": "musicgen", "depth": 3}"#);
+        assert_eq!(other, Ok((real.clone(), None)), "the configuration of another model is not read");
+        let error = |text| configured(real.clone(), text).unwrap_err();
+        assert_eq!(error(r#"{"depth": 3}"#), "there is no `model_type` in it, expected `passt`");
+        let misspelt = error(r#"{"model_type": "passt", "mel": {"n_mel": 36}}"#);
+        assert_eq!(misspelt, "there is no field `mel.n_mel`; the nearest is `mel.n_mels`");
+        assert!(error(r#"{"model_type": "passt", "depth": "three"}"#).contains("three"));
+    }
+
+    #[test]
+    fn classes_have_names() {
+        assert_eq!(labels(527, None).unwrap().get(140).unwrap().name, "Guitar");
+        assert_eq!(labels(3, None).unwrap().get(2).unwrap().name, "class 2");
+        assert!(labels(3, Some(vec!["a".to_owned()])).is_err());
+    }
+}
