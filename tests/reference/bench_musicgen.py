@@ -19,10 +19,7 @@ import argparse
 import json
 import os
 import resource
-import shlex
 import statistics
-import subprocess
-import sys
 import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads do not count as CPU time
@@ -32,6 +29,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, MusicgenForCondit
 
 import common  # noqa: F401  (no gradients, no hub)
 from real_size import small_model
+from sides import add_arguments, alternate
 
 
 class Clock(LogitsProcessor):
@@ -107,47 +105,21 @@ def one_pass(work, only):
     return {**values, "peak_memory": megabytes}
 
 
-def other_pass(command):
-    """Run the other side; its values by id."""
-    output = subprocess.run(shlex.split(command), check=True, stdout=subprocess.PIPE, text=True).stdout
-    values = {}
-    for text in output.splitlines():
-        try:
-            line = json.loads(text)
-            values[line["id"]] = line.get("median_s", line.get("mb"))
-        except (ValueError, KeyError, TypeError):
-            continue
-        print(json.dumps({**line, "side": "other"}), flush=True)
-    return {name: value for name, value in values.items() if value}
-
-
 def main():
     """Alternate, then compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--interleave", metavar="CMD")
-    parser.add_argument("--rounds", type=int, default=3)
+    add_arguments(parser)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", help="folder of a checkpoint, as real_size.py writes it")
     parser.add_argument("--only", action="append", metavar="ID")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model = MusicgenForConditionalGeneration.from_pretrained(arguments.model) if arguments.model else small_model()
     work = jobs(model.eval(), arguments.steps)
-    if not arguments.interleave:
-        one_pass(work, arguments.only)
-        return
-    rounds = [(one_pass(work, arguments.only), other_pass(arguments.interleave)) for _ in range(arguments.rounds)]
-    for name in rounds[0][0]:
-        both = [(ours[name], theirs[name]) for ours, theirs in rounds if name in theirs]
-        if not both:
-            print(f"{name}: not printed by the other side", file=sys.stderr)
-            continue
-        ratios = [a / b for a, b in both]
-        print(json.dumps({
-            "id": name, "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios),
-            "transformers": statistics.median(a for a, _ in both), "other": statistics.median(b for _, b in both),
-        }))
+    alternate(
+        lambda: one_pass(work, arguments.only), arguments.interleave, arguments.rounds, ("median_s", "mb"),
+        lambda ours, theirs: ours / theirs,
+    )
 
 
 if __name__ == "__main__":
