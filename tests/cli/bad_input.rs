@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{fixture, stderr, tonoscope};
+use super::{fixture, says, stderr, tonoscope};
 
 /// Runs `generate` with a copy of the tiny checkpoint after `damage`; returns status and message.
 fn with_damaged(damage: impl Fn(&Path), more: &[&str]) -> (i32, String) {
@@ -32,14 +32,6 @@ fn edit_json(folder: &Path, file: &str, from: &str, to: &str) {
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{file} has no {from}");
     fs::write(path, text.replacen(from, to, 1)).unwrap();
-}
-
-fn says(result: &(i32, String), status: i32, parts: &[&str]) {
-    assert_eq!(result.0, status, "{}", result.1);
-    for part in parts {
-        assert!(result.1.contains(part), "no `{part}` in: {}", result.1);
-    }
-    assert!(!result.1.contains("panicked"), "{}", result.1);
 }
 
 #[test]
@@ -108,6 +100,14 @@ fn prompts_and_durations() {
     says(&with(&["--prompt", "a", "--top-p", "7"]), 2, &["top-p"]);
     says(&with(&["--prompt", "a", "--temperature", "0"]), 2, &["temperature", "--greedy"]);
     says(&with(&["--prompts", "/no/such/file"]), 1, &["/no/such/file"]);
+}
+
+#[test]
+fn prompts_that_are_no_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prompts.txt");
+    fs::write(&path, b"a\n\xff\xfe").unwrap();
+    says(&with(&["--prompts", path.to_str().unwrap()]), 1, &["prompts.txt", "not text", "index 2"]);
 }
 
 #[test]

@@ -1,8 +1,19 @@
 //! The program as a user runs it. A test of the package `tonoscope`, so that Cargo builds the program first.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod bad_input;
+mod classify;
+mod dtypes;
 mod generate;
 mod help;
+mod intervene;
+mod killed;
+mod lens;
+mod probe_activations;
+mod prompts;
+mod report;
+mod resume;
 
 use std::{
     path::PathBuf,
@@ -16,13 +27,23 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Runs `tonoscope` with `args`, away from the user's own cache of models.
 fn tonoscope(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tonoscope"))
+    tonoscope_with(args, &[])
+}
+
+/// The same with more variables in its environment.
+fn tonoscope_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    command(args).envs(variables.iter().copied()).output().expect("the program starts")
+}
+
+/// The program with `args`, not started yet.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tonoscope"));
+    command
         .args(args)
         .env("HF_HUB_OFFLINE", "1")
         .env("HF_HOME", std::env::temp_dir().join("tonoscope-tests-no-such-cache"))
-        .env_remove("HF_HUB_CACHE")
-        .output()
-        .expect("the program starts")
+        .env_remove("HF_HUB_CACHE");
+    command
 }
 
 fn stdout(output: &Output) -> String {
@@ -31,4 +52,14 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Checks the status and message of a run that failed.
+#[track_caller]
+fn says(result: &(i32, String), status: i32, parts: &[&str]) {
+    assert_eq!(result.0, status, "{}", result.1);
+    for part in parts {
+        assert!(result.1.contains(part), "no `{part}` in: {}", result.1);
+    }
+    assert!(!result.1.contains("panicked"), "{}", result.1);
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use burn::tensor::{Tensor, TensorData};
 use tonoscope_core::{
     checkpoint::Placement,
-    hooks::{Hooks, Spec},
+    hooks::{HookTensors, Hooks, Spec},
     models::musicgen::{
         Columns, DecoderState, Generate, Generation, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window,
     },
@@ -18,32 +18,32 @@ const LAYER: f64 = 1e-5;
 /// PARITY.md §8.
 const AUDIO: f64 = 2e-5;
 
-fn load(fixture: &str, placement: &Placement) -> MusicGen {
+pub(super) fn load(fixture: &str, placement: &Placement) -> MusicGen {
     let fixtures = Fixture::open("musicgen_tiny").folder().parent().unwrap().to_owned();
     let files = MusicgenFiles::open(&fixtures.join(fixture), Some(&fixtures.join("t5_tiny"))).unwrap();
     files.load(placement.clone()).expect("the fixture fits")
 }
 
 /// The token ids of a fixture without their padding.
-fn prompts(fixture: &Fixture, name: &str) -> Vec<Prompt> {
+pub(super) fn prompts(fixture: &Fixture, name: &str) -> Vec<Prompt> {
     let (ids, shape) = fixture.ints(name);
     let unpadded = |ids: &[i64]| ids.iter().take_while(|&&id| id != 0).map(|&id| id as u32).collect();
     ids.chunks(shape[1]).map(|ids| Prompt { ids: unpadded(ids), key: SequenceKey::new("", 0), start: vec![] }).collect()
 }
 
-fn greedy(frames: usize) -> Generate {
+pub(super) fn greedy(frames: usize) -> Generate {
     let window = Window { frames: 1500, stride: 900 };
-    Generate { frames, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None }
+    Generate { frames, guidance: 3.0, sampling: Sampling::Greedy, window }
 }
 
-fn generate(model: &MusicGen, prompts: &[Prompt], how: &Generate) -> Generation {
+pub(super) fn generate(model: &MusicGen, prompts: &[Prompt], how: &Generate) -> Generation {
     let mut hooks = Hooks::none();
     pollster::block_on(model.generate(&mut hooks, prompts, how, &mut |_| ControlFlow::Continue(())))
         .expect("generation succeeds")
 }
 
 /// Codes `[prompt][codebook][frame]` of a fixture.
-fn codes(fixture: &Fixture, name: &str) -> Vec<Vec<Vec<u32>>> {
+pub(super) fn codes(fixture: &Fixture, name: &str) -> Vec<Vec<Vec<u32>>> {
     let (codes, shape) = fixture.ints(name);
     let codes: Vec<u32> = codes.into_iter().map(|code| code as u32).collect();
     let rows = |codes: &[u32]| codes.chunks(shape[2]).map(<[u32]>::to_vec).collect();
@@ -57,7 +57,7 @@ fn every_hook_point_of_a_guided_pass_matches_transformers() {
         for (device, placement) in devices() {
             let model = load(name, &placement);
             let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
-            let mut hooks = Hooks::new(&spec, &model.points(), &Default::default()).unwrap();
+            let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::default()).unwrap();
             let ids = fixture.int_tensor::<2>("input_ids", &placement.device);
             let (mask, shape) = fixture.ints("attention_mask");
             let mask: Vec<Vec<bool>> = mask.chunks(shape[1]).map(|row| row.iter().map(|&m| m == 1).collect()).collect();

@@ -37,7 +37,7 @@ fn real_size_greedy_codes_and_audio_are_those_of_transformers() {
     for (device, placement) in devices().into_iter().filter(|(name, _)| *name != "webgpu") {
         let model = MusicgenFiles::open(folder, None).unwrap().load(placement).unwrap();
         let window = Window { frames: 1500, stride: 900 };
-        let how = Generate { frames: shape[2], guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
+        let how = Generate { frames: shape[2], guidance: 3.0, sampling: Sampling::Greedy, window };
         let mut hooks = Hooks::none();
         let made = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(())));
         let made = made.unwrap();

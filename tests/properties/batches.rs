@@ -17,7 +17,7 @@ const PROMPTS: [&str; 4] = [
 
 fn run(model: &MusicGen, prompts: &[Prompt], sampling: Sampling) -> Vec<Vec<Vec<u32>>> {
     let window = Window { frames: 1500, stride: 900 };
-    let how = Generate { frames: 24, guidance: 3.0, sampling, window, depth: None };
+    let how = Generate { frames: 24, guidance: 3.0, sampling, window };
     let mut hooks = Hooks::none();
     pollster::block_on(model.generate(&mut hooks, prompts, &how, &mut |_| ControlFlow::Continue(()))).unwrap().codes
 }

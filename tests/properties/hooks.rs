@@ -33,7 +33,7 @@ type Codes = Vec<Vec<Vec<u32>>>;
 fn generate(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<(Codes, Cache), HookError> {
     let mut hooks = Hooks::new(spec, &model.points(), tensors)?;
     let window = Window { frames: 1500, stride: 900 };
-    let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
+    let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window };
     let prompts = prompts();
     let codes = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(())))
         .expect("a run without NaN")
@@ -227,7 +227,7 @@ fn an_edit_that_fails_inside_the_run_fails_the_run() {
     for (edit, expected) in [(heads, "has no heads"), (short, "a step beyond the 2")] {
         let mut hooks = Hooks::new(&Spec { captures: vec![], edits: vec![edit] }, &model.points(), &steps).unwrap();
         let window = Window { frames: 1500, stride: 900 };
-        let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window, depth: None };
+        let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window };
         let prompts = prompts();
         let run = pollster::block_on(model.generate(&mut hooks, &prompts, &how, &mut |_| ControlFlow::Continue(())));
         let error = run.unwrap_err().to_string();

@@ -1,5 +1,6 @@
 //! What the tests share: the fixtures that the reference implementations have written, and how to compare with them.
 
+pub mod judges;
 pub mod workloads;
 
 use std::{
