@@ -22,7 +22,7 @@ bench-against-torch:
 
 # Does it type-check with CUDA? Needs no toolkit
 cuda:
-    DOCS_RS=1 cargo check -p tonoscope-backends --features cuda
+    DOCS_RS=1 cargo check --release -p tonoscope-backends --features cuda
 
 # Known vulnerabilities; needs the network
 audit:
