@@ -247,7 +247,7 @@ pub(crate) fn keyed(found: &FoundModel, text: &str) -> Result<Prompt> {
     Ok(Prompt { ids, key: SequenceKey::new(text, 0), start: vec![] })
 }
 
-/// Largest absolute sample, for notes on clipping.
+/// Writes `wave` as a 16-bit WAV file called `name`.
 pub(crate) fn write_wave(folder: &OutputFolder, name: &str, wave: &Waveform) -> Result<()> {
     folder.write(name, &tensors::wav(wave, false)?)?;
     Ok(())

@@ -25,7 +25,6 @@ use crate::{
     interrupt,
     judge::JudgeArgs,
     progress,
-    session::FoundModel,
     study::{LayerList, StudyArgs, StudyRecord, StudyTimings, keyed, missing},
     units::Units,
 };
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     }
     let all = found.files.config.decoder.num_hidden_layers;
     let layers = args.layers.expand(1..all + 1)?;
-    let keyed: Vec<_> = prompts.iter().map(|prompt| keyed(&found, &prompt.text)).collect::<Result<_>>()?;
+    let read: Vec<_> = prompts.iter().map(|prompt| keyed(&found, &prompt.text)).collect::<Result<_>>()?;
     let judge = if args.no_judge { None } else { Some(args.judge.find()?) };
     if let Some(judge) = &judge {
         for concept in &set.concepts {
@@ -110,7 +109,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     let folder = OutputFolder::open(&args.study.out)?;
     let started = Instant::now();
     let opened = args.study.device.open()?;
-    let fitted_prompts: Vec<_> = fitted_on.iter().map(|text| keyed_of(&found, text)).collect::<Result<_>>()?;
+    let fitted_prompts: Vec<_> = fitted_on.iter().map(|text| keyed(&found, text)).collect::<Result<_>>()?;
     let mut ready = args.study.load(found, &opened, &how)?;
     ready.basis.judge = judge.as_ref().map(crate::judge::FoundJudge::sha256).transpose()?;
     let judge = judge.map(|judge| judge.load(opened.placement.clone())).transpose()?;
@@ -143,7 +142,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     let bar = progress::steps(todo.len() as u64 * lens.ticks(), "reading layers".to_owned(), "steps");
     let started = Instant::now();
     for (done, &index) in todo.iter().enumerate() {
-        let unit = lens.unit(index, &keyed[index], &mut |ticks| {
+        let unit = lens.unit(index, &read[index], &mut |ticks| {
             bar.set_position(done as u64 * lens.ticks() + ticks);
             interrupt::check()
         })?;
@@ -173,10 +172,6 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
         return Ok(());
     }
     finish(&plan, &units, &folder, args.study.json, out)
-}
-
-fn keyed_of(found: &FoundModel, text: &str) -> Result<tonoscope_core::models::musicgen::Prompt> {
-    keyed(found, text)
 }
 
 fn read_translators(path: &std::path::Path) -> Result<(TranslatorFile, String)> {
