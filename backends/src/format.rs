@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use crate::DeviceError;
 
-/// How the weights of linear layers are kept on the CPU; arithmetic is `f32`, but for `int8`, which sums whole
-/// numbers after rounding activations to 16 bits.
+/// How the weights of linear layers are kept on the CPU; arithmetic is `f32`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightFormat {

@@ -1,8 +1,9 @@
-//! `x Wᵀ` for one panel of outputs, with weights in 32 or 16 bits: the inner loops, written so that the compiler turns
-//! them into vector instructions.
+//! `x Wᵀ` for one panel of outputs, with weights in 32, 16 or 8 bits: the inner loops, written so that the compiler
+//! turns them into vector instructions.
 //!
-//! A sum runs over a block of inputs in order, and the blocks' sums are added in order. Nothing in that depends on how many rows `x` has or on which thread does it, so that a row's result is the same bit for bit
-//! alone and in a batch.
+//! A sum runs over a block of inputs in order, and the blocks' sums are scaled and added in order. Nothing in that
+//! depends on how many rows `x` has or on which thread does it, so that a row's result is the same bit for bit alone and
+//! in a batch.
 
 #![expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 
@@ -14,17 +15,48 @@ pub(super) const WIDTH: usize = 32;
 pub(super) const BLOCK: usize = 64;
 /// Rows of `x` that share one load of a weight.
 const TILE: usize = 6;
+/// Bytes between what is read and what is asked for.
+#[cfg(target_arch = "x86_64")]
+const AHEAD: usize = 8 << 10;
 
 /// What a weight is stored as.
 pub(super) trait Element: Copy + Default + Send + Sync + 'static {
+    /// What the sums of a block are multiplied by.
+    type Scales: Scales;
+
     /// The weights as numbers. `N` is a multiple of eight.
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N];
 }
 
+/// A factor for each output of a block, or none.
+pub(super) trait Scales: Copy + Send + Sync + 'static {
+    /// `y` and the scaled `sum` of an output.
+    fn add(&self, output: usize, sum: f32, y: f32) -> f32;
+}
+
+impl Scales for () {
+    #[inline(always)]
+    fn add(&self, _output: usize, sum: f32, y: f32) -> f32 {
+        y + sum
+    }
+}
+
+impl Scales for [f32; WIDTH] {
+    #[inline(always)]
+    fn add(&self, output: usize, sum: f32, y: f32) -> f32 {
+        y + sum * self[output]
+    }
+}
+
 /// Weights of [`BLOCK`] inputs and [`WIDTH`] outputs, those of one input side by side.
-#[derive(Clone)]
+pub(super) type Weights<E> = [[E; WIDTH]; BLOCK];
+
+/// What a product reads at a time.
 #[repr(C, align(64))]
-pub(super) struct Block<E>(pub(super) [[E; WIDTH]; BLOCK]);
+pub(super) struct Block<E: Element> {
+    pub(super) weights: Weights<E>,
+    pub(super) scales: E::Scales,
+}
 
 /// `y = x Wᵀ` for the outputs of one panel.
 ///
@@ -54,22 +86,46 @@ fn panel_of<E: Element, const FAST: bool>(weights: &[Block<E>], x: &[[f32; BLOCK
     let blocks = weights.iter().zip(x.chunks_exact(y.len()));
     if size_of::<E>() == size_of::<f32>() || y.len() <= TILE {
         for (block, x) in blocks {
-            add_block::<E, FAST>(block, x, y);
+            fetch_ahead::<E, FAST>(block);
+            add_block::<E, _, FAST>(&block.weights, &block.scales, x, y);
         }
     } else {
-        let mut decoded = Block([[0.0; WIDTH]; BLOCK]);
+        let mut decoded = [[0.0; WIDTH]; BLOCK];
         for (block, x) in blocks {
-            for (to, from) in decoded.0.iter_mut().zip(&block.0) {
+            for (to, from) in decoded.iter_mut().zip(&block.weights) {
                 *to = E::decode::<WIDTH, FAST>(from);
             }
-            add_block::<f32, FAST>(&decoded, x, y);
+            add_block::<f32, _, FAST>(&decoded, &block.scales, x, y);
+        }
+    }
+}
+
+/// Asks for what is read soon. Small weights are used up faster than the CPU looks ahead by itself (measured: a step with
+/// 8 bits 15 % faster); of larger ones it does so well enough (10 % slower with than without).
+#[inline(always)]
+fn fetch_ahead<E: Element, const FAST: bool>(block: &Block<E>) {
+    #[cfg(target_arch = "x86_64")]
+    if FAST && size_of::<E>() == 1 {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let ahead = std::ptr::from_ref(block).cast::<i8>().wrapping_add(AHEAD);
+        for line in 0..size_of::<Block<E>>() / 64 {
+            #[expect(unsafe_code, reason = "the compiler does not do it by itself")]
+            // SAFETY: the CPU reads nothing that the program sees, and ignores addresses that are none.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64));
+            }
         }
     }
 }
 
 /// Adds the products with one block of inputs to `y`.
 #[inline(always)]
-fn add_block<E: Element, const FAST: bool>(block: &Block<E>, x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
+fn add_block<E: Element, S: Scales, const FAST: bool>(
+    weights: &Weights<E>,
+    scales: &S,
+    x: &[[f32; BLOCK]],
+    y: &mut [[f32; WIDTH]],
+) {
     let mut at = 0;
     while at < y.len() {
         // As few tiles as possible, of equal size: 8 rows are 4 + 4, not 6 + 2.
@@ -82,7 +138,7 @@ fn add_block<E: Element, const FAST: bool>(block: &Block<E>, x: &[[f32; BLOCK]],
         macro_rules! tile {
             ($rows:literal, $outputs:literal) => {
                 if let (Some(x), Some(y)) = (x[at..].first_chunk::<$rows>(), y[at..].first_chunk_mut::<$rows>()) {
-                    add_tile::<E, $rows, $outputs, FAST>(block, x, y);
+                    add_tile::<E, S, $rows, $outputs, FAST>(weights, scales, x, y);
                 }
             };
         }
@@ -102,15 +158,16 @@ fn add_block<E: Element, const FAST: bool>(block: &Block<E>, x: &[[f32; BLOCK]],
 /// `ROWS` rows of [`add_block`], `OUTPUTS` outputs at a time.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "counted loops over arrays are what the compiler vectorises")]
-fn add_tile<E: Element, const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
-    block: &Block<E>,
+fn add_tile<E: Element, S: Scales, const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
+    weights: &Weights<E>,
+    scales: &S,
     x: &[[f32; BLOCK]; ROWS],
     y: &mut [[f32; WIDTH]; ROWS],
 ) {
     for part in 0..WIDTH / OUTPUTS {
         let mut sums = [[0.0; OUTPUTS]; ROWS];
         for input in 0..BLOCK {
-            let weights = E::decode::<OUTPUTS, FAST>(&block.0[input].as_chunks::<OUTPUTS>().0[part]);
+            let weights = E::decode::<OUTPUTS, FAST>(&weights[input].as_chunks::<OUTPUTS>().0[part]);
             for row in 0..ROWS {
                 for output in 0..OUTPUTS {
                     sums[row][output] = multiply_add::<FAST>(weights[output], x[row][input], sums[row][output]);
@@ -119,7 +176,8 @@ fn add_tile<E: Element, const ROWS: usize, const OUTPUTS: usize, const FAST: boo
         }
         for row in 0..ROWS {
             for output in 0..OUTPUTS {
-                y[row][part * OUTPUTS + output] += sums[row][output];
+                let at = part * OUTPUTS + output;
+                y[row][at] = scales.add(at, sums[row][output], y[row][at]);
             }
         }
     }
@@ -131,6 +189,8 @@ fn multiply_add<const FAST: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 impl Element for f32 {
+    type Scales = ();
+
     #[inline(always)]
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
         *weights
@@ -138,6 +198,8 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
+    type Scales = ();
+
     #[inline(always)]
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
         let mut numbers = [0.0; N];
@@ -155,6 +217,32 @@ impl Element for f16 {
         }
         for (number, weight) in numbers.iter_mut().zip(weights) {
             *number = weight.to_f32();
+        }
+        numbers
+    }
+}
+
+impl Element for i8 {
+    type Scales = [f32; WIDTH];
+
+    #[inline(always)]
+    fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
+        let mut numbers = [0.0; N];
+        #[cfg(target_arch = "x86_64")]
+        if FAST {
+            use std::arch::x86_64::{_mm_loadl_epi64, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_storeu_ps};
+            for (to, from) in numbers.as_chunks_mut::<8>().0.iter_mut().zip(weights.as_chunks::<8>().0) {
+                #[expect(unsafe_code, reason = "the compiler takes a byte at a time by itself")]
+                // SAFETY: eight bytes are read and eight numbers written; `FAST` means that the CPU has AVX2.
+                unsafe {
+                    let bytes = _mm_loadl_epi64(from.as_ptr().cast());
+                    _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+                }
+            }
+            return numbers;
+        }
+        for (number, weight) in numbers.iter_mut().zip(weights) {
+            *number = f32::from(*weight);
         }
         numbers
     }

@@ -1,8 +1,7 @@
 //! Linear layers on the CPU: matrices packed once, then read once per product, at the speed of memory.
 //!
 //! Burn's flex multiplies two rows by a matrix three times slower than one (0.22.1), and guidance always has two.
-//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`, but for 8 bits, where activations
-//! are rounded to 16 bits and sums are of whole numbers.
+//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`.
 
 mod int8;
 mod kernel;
@@ -18,10 +17,7 @@ use burn::{
 use half::f16;
 use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix};
 
-use self::{
-    int8::Int8Panels,
-    pack::{FloatPanels, Panel},
-};
+use self::pack::{Panel, Panels};
 use crate::WeightFormat;
 
 /// Packs matrices for products on the CPU.
@@ -62,14 +58,14 @@ impl fmt::Debug for CpuMatrix {
 
 impl CpuMatrix {
     fn new(format: WeightFormat, shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
-        let full = || -> Arc<dyn Panel> { Arc::new(FloatPanels::f32(shape, values)) };
+        let full = || -> Arc<dyn Panel> { Arc::new(Panels::f32(shape, values)) };
         let panels: Arc<dyn Panel> = match format {
             WeightFormat::F32 => full(),
-            WeightFormat::F16 => match FloatPanels::f16(shape, values) {
+            WeightFormat::F16 => match Panels::f16(shape, values) {
                 Some(panels) => Arc::new(panels),
                 None => full(),
             },
-            WeightFormat::Int8 => Arc::new(Int8Panels::new(shape, values)),
+            WeightFormat::Int8 => Arc::new(Panels::int8(shape, values)),
         };
         Self { shape, format, panels }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     kernel::{BLOCK, WIDTH},
-    pack::{Activations, Panel},
+    pack::Panel,
 };
 
 /// Rows that are multiplied in one pass over the matrix: what of them one block of inputs takes fits the first cache.
@@ -27,8 +27,8 @@ struct Product {
     matrix: Arc<dyn Panel>,
     out: usize,
     rows: usize,
-    /// For each [`ROWS`] rows.
-    x: Vec<Activations>,
+    /// For each [`ROWS`] rows, `[block, row]`.
+    x: Vec<Vec<[f32; BLOCK]>>,
     units: usize,
     /// The next unit that no thread has taken.
     next: AtomicUsize,
@@ -49,7 +49,7 @@ pub(super) fn multiply<T: Copy>(
     if rows * out * width == 0 {
         return vec![0.0; rows * out];
     }
-    let x: Vec<_> = x.chunks(ROWS * width).map(|x| matrix.activations(blocks(x, width, &number))).collect();
+    let x: Vec<_> = x.chunks(ROWS * width).map(|x| blocks(x, width, &number)).collect();
     let product = Product {
         matrix: Arc::clone(matrix),
         out,
