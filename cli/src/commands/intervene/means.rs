@@ -1,0 +1,92 @@
+//! Prompts, and the means over them.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context, Result};
+use tonoscope_core::{
+    interventions::{Means, Place},
+    models::musicgen::{Progress, Prompt},
+};
+
+use super::{
+    InterveneArgs, InterventionPlan,
+    plan::Unit,
+    unit::{file_name, interrupted},
+};
+use crate::{
+    files::OutputFolder,
+    interrupt, progress,
+    session::FoundModel,
+    study::{Ready, keyed},
+};
+
+/// The prompts that are intervened on, by original concept, and those that means are taken over, by concept.
+pub(super) struct Prompts {
+    pub(super) intervened: BTreeMap<usize, Vec<Prompt>>,
+    pub(super) averaged: Vec<Vec<Prompt>>,
+}
+
+impl Prompts {
+    pub(super) fn new(found: &FoundModel, plan: &InterventionPlan) -> Result<Self> {
+        let keyed = |texts: &[String]| texts.iter().map(|text| keyed(found, text)).collect::<Result<Vec<Prompt>>>();
+        let averaged = plan.concepts.iter().map(|concept| keyed(&concept.prompts)).collect::<Result<Vec<_>>>()?;
+        let originals = plan.pairs.iter().map(|pair| pair.0);
+        let intervened =
+            originals.map(|original| Ok((original, keyed(plan.intervened(original))?))).collect::<Result<_>>()?;
+        Ok(Self { intervened, averaged })
+    }
+}
+
+impl InterveneArgs {
+    /// The means of every concept that `todo` needs: read if they are there, else taken.
+    pub(super) fn means(
+        &self,
+        ready: &Ready,
+        plan: &InterventionPlan,
+        prompts: &Prompts,
+        todo: &[Unit],
+        folder: &OutputFolder,
+    ) -> Result<BTreeMap<usize, Means>> {
+        let at = self.means.clone().unwrap_or_else(|| folder.path().join("means"));
+        if at.is_dir() {
+            // A folder of several runs: those beside us may be writing into it.
+            OutputFolder::existing(&at).tidy()?;
+        }
+        let model = &ready.loaded.model;
+        let device = model.device();
+        let mut points: Vec<_> = plan.places()?.into_iter().map(Place::point).collect();
+        points.sort();
+        points.dedup();
+        let mut means = BTreeMap::new();
+        for (index, concept) in plan.concepts.iter().enumerate() {
+            let needed = todo.iter().any(|unit| unit.pair.0 == index || unit.pair.1 == index);
+            if !needed && !self.save_edits {
+                continue;
+            }
+            let key = plan.means_key(concept);
+            let name = format!("{}.safetensors", file_name(&concept.name));
+            let path = at.join(&name);
+            if path.is_file() && !self.study.overwrite {
+                let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+                let read = Means::from_bytes(&path.to_string_lossy(), bytes, &key, &device);
+                means.insert(index, read?);
+                continue;
+            }
+            let bar = progress::steps(0, format!("averaging {}", concept.name), "steps");
+            let how = plan.basis.generate();
+            let mut watch = |progress: Progress| {
+                bar.set_length(progress.total as u64);
+                bar.set_position(progress.done as u64);
+                interrupt::check()
+            };
+            let batch = (self.rows / 2).max(1);
+            let taken = Means::collect(model, &prompts.averaged[index], &points, &how, batch, &mut watch);
+            let taken = pollster::block_on(taken).map_err(|error| interrupted(error.into()))?;
+            bar.finish_and_clear();
+            let bytes = pollster::block_on(taken.to_bytes(&key))?;
+            OutputFolder::open(&at)?.write(&name, &bytes)?;
+            means.insert(index, taken);
+        }
+        Ok(means)
+    }
+}
