@@ -20,6 +20,11 @@ bench:
 bench-against-torch:
     python tests/reference/bench_musicgen.py --interleave "cargo run --release --quiet --workspace --example bench_json"
 
+# From the start of the process to the first tokens, side by side; FOLDER as for `parity`
+bench-first-token folder:
+    cargo build --release --workspace
+    python tests/reference/bench_first_token.py {{folder}} --interleave "${CARGO_TARGET_DIR:-target}/release/tonoscope generate --model {{folder}} --device cpu --greedy --duration 0.02 --overwrite --out $(mktemp -d) --prompt 'Compose a happy rock piece, with a guitar melody. Use a fast tempo.'"
+
 # Does it type-check with CUDA? Needs no toolkit
 cuda:
     DOCS_RS=1 cargo check --release -p tonoscope-backends --features cuda
