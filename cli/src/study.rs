@@ -1,6 +1,11 @@
 //! What the long experiments share: how music is generated, which layers, and what is said about the run.
 
-use std::{ops::Range, path::PathBuf, str::FromStr};
+use std::{
+    io::Write,
+    ops::Range,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -238,6 +243,24 @@ pub(crate) fn missing(units: &Units, names: impl Iterator<Item = String>) -> (Op
     let first = missing.next();
     let count = missing.count() + usize::from(first.is_some());
     (first, count)
+}
+
+/// Whether units of `names` are still to be done; if so, says on `out` how many of `what`, and what to do.
+pub(crate) fn unfinished(
+    units: &Units,
+    names: impl ExactSizeIterator<Item = String>,
+    what: &str,
+    folder: &Path,
+    out: &mut dyn Write,
+) -> Result<bool> {
+    let all = names.len();
+    let (Some(first), count) = missing(units, names) else { return Ok(false) };
+    writeln!(
+        out,
+        "{count} of {all} {what} are not done yet, `{first}` being the first; run the other jobs, then `tonoscope merge {}`",
+        folder.display()
+    )?;
+    Ok(true)
 }
 
 /// A prompt with the key of its random numbers.

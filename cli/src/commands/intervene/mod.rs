@@ -25,7 +25,7 @@ use self::{
 use crate::{
     files::OutputFolder,
     interrupt, progress,
-    study::{StudyRecord, StudyTimings, missing},
+    study::{StudyRecord, StudyTimings, unfinished},
     units::Units,
 };
 
@@ -95,15 +95,8 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
         timings,
     };
     record.write(&folder)?;
-    let (first, count) = missing(&kept, units.iter().map(|&unit| plan.name(unit)));
-    if let Some(first) = first {
-        writeln!(
-            out,
-            "{count} of {} prompts of pairs are not done yet, `{first}` being the first; run the other jobs, then \
-             `tonoscope merge {}`",
-            units.len(),
-            args.study.out.display()
-        )?;
+    let names = units.iter().map(|&unit| plan.name(unit));
+    if unfinished(&kept, names, "prompts of pairs", &args.study.out, out)? {
         return Ok(());
     }
     finish(&plan, &kept, &folder, args.study.json, out)

@@ -25,7 +25,7 @@ use crate::{
     interrupt,
     judge::JudgeArgs,
     progress,
-    study::{LayerList, StudyArgs, StudyRecord, StudyTimings, keyed, missing},
+    study::{LayerList, StudyArgs, StudyRecord, StudyTimings, keyed, unfinished},
     units::Units,
 };
 
@@ -161,14 +161,8 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
         timings,
     };
     record.write(&folder)?;
-    let (first, count) = missing(&units, (0..plan.prompts.len()).map(|index| plan.unit(index)));
-    if let Some(first) = first {
-        writeln!(
-            out,
-            "{count} of {} prompts are not read yet, `{first}` being the first; run the other jobs, then `tonoscope merge {}`",
-            plan.prompts.len(),
-            args.study.out.display()
-        )?;
+    let names = (0..plan.prompts.len()).map(|index| plan.unit(index));
+    if unfinished(&units, names, "prompts", &args.study.out, out)? {
         return Ok(());
     }
     finish(&plan, &units, &folder, args.study.json, out)
