@@ -3,10 +3,14 @@
 //! [`open`] takes what the command line says and returns where a model is loaded to. On the CPU that comes with a
 //! [`CpuPacker`], which keeps the matrices of linear layers in a form that is read at the speed of memory.
 
+#[cfg(all(target_arch = "wasm32", feature = "webgpu"))]
+mod browser;
 mod cpu;
 mod devices;
 mod format;
 
+#[cfg(all(target_arch = "wasm32", feature = "webgpu"))]
+pub use browser::open_browser_gpu;
 pub use cpu::CpuPacker;
 pub use devices::{
     Api, Backend, DeviceError, DeviceInfo, DeviceName, Dtype, Kind, Opened, Request, backends, list, open,

@@ -9,6 +9,8 @@
 
 use half::f16;
 
+use super::taps::Shifts;
+
 /// Outputs in a panel: four vectors of eight.
 pub(super) const WIDTH: usize = 32;
 /// Inputs that are summed before the sum is added to those of other blocks.
@@ -103,6 +105,7 @@ fn panel_of<E: Element, const FAST: bool>(weights: &[Block<E>], x: &[[f32; BLOCK
 /// Asks for what is read soon. Small weights are used up faster than the CPU looks ahead by itself (measured: a step with
 /// 8 bits 15 % faster); of larger ones it does so well enough (10 % slower with than without).
 #[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "other CPUs are not asked"))]
 fn fetch_ahead<E: Element, const FAST: bool>(block: &Block<E>) {
     #[cfg(target_arch = "x86_64")]
     if FAST && size_of::<E>() == 1 {
@@ -117,6 +120,88 @@ fn fetch_ahead<E: Element, const FAST: bool>(block: &Block<E>) {
         }
     }
 }
+
+/// Adds the products of a convolution to `y`, one row per output step.
+///
+/// # Shapes
+/// - `weights`: `[tap, block]`; `x`: `[block, step]`
+pub(super) fn add_taps(weights: &[Block<f32>], x: &[[f32; BLOCK]], shifts: Shifts, y: &mut [[f32; WIDTH]]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
+        // SAFETY: the CPU has them, as was just checked.
+        return unsafe { add_taps_avx2(weights, x, shifts, y) };
+    }
+    add_taps_of::<{ cfg!(target_arch = "aarch64") }>(weights, x, shifts, y);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn add_taps_avx2(weights: &[Block<f32>], x: &[[f32; BLOCK]], shifts: Shifts, y: &mut [[f32; WIDTH]]) {
+    add_taps_of::<true>(weights, x, shifts, y);
+}
+
+#[inline(always)]
+fn add_taps_of<const FAST: bool>(
+    weights: &[Block<f32>],
+    x: &[[f32; BLOCK]],
+    Shifts { span, start, dilation, blocks }: Shifts,
+    y: &mut [[f32; WIDTH]],
+) {
+    for (tap, weights) in weights.chunks_exact(blocks).enumerate() {
+        for (block, weights) in weights.iter().enumerate() {
+            let x = &x[block * span + start + tap * dilation..];
+            add_block::<f32, _, FAST>(&weights.weights, &weights.scales, x, y);
+        }
+    }
+}
+
+/// `x + height · sin²(π · turns · x)`, in place.
+pub(super) fn snake(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
+        // SAFETY: the CPU has them, as was just checked.
+        return unsafe { snake_avx2(turns, height, x) };
+    }
+    snake_of::<{ cfg!(target_arch = "aarch64") }>(turns, height, x);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn snake_avx2(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
+    snake_of::<true>(turns, height, x);
+}
+
+/// The sine is a polynomial after the whole turns are taken off, within 1e-7 of the true one: libm's costs as much as
+/// two hundred multiplications.
+#[inline(always)]
+fn snake_of<const FAST: bool>(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
+    for x in x {
+        for channel in 0..BLOCK {
+            let turned = turns[channel] * x[channel];
+            let rest = turned - turned.round_ties_even();
+            let square = rest * rest;
+            let sum = SINE.iter().rev().fold(0.0, |sum, &factor| multiply_add::<FAST>(sum, square, factor));
+            let sine = rest * sum;
+            x[channel] = multiply_add::<FAST>(height[channel], sine * sine, x[channel]);
+        }
+    }
+}
+
+/// Taylor series of `sin(πx) / x` in `x²`; the next term is below 1e-9 where `|x| ≤ ½`.
+const SINE: [f32; 7] = {
+    use std::f64::consts::PI;
+    let square = PI * PI;
+    let mut terms = [PI as f32; 7];
+    let (mut term, mut index) = (PI, 1);
+    while index < 7 {
+        term *= -square / ((2 * index) * (2 * index + 1)) as f64;
+        terms[index] = term as f32;
+        index += 1;
+    }
+    terms
+};
 
 /// Adds the products with one block of inputs to `y`.
 #[inline(always)]

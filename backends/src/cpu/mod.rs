@@ -1,12 +1,14 @@
 //! Linear layers on the CPU: matrices packed once, then read once per product, at the speed of memory.
 //!
 //! Burn's flex multiplies two rows by a matrix three times slower than one (0.22.1), and guidance always has two.
-//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`.
+//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`. Convolutions are always of 32 bits.
 
+mod gelu;
 mod int8;
 mod kernel;
 mod pack;
 mod product;
+mod taps;
 
 use std::{fmt, sync::Arc};
 
@@ -15,9 +17,12 @@ use burn::{
     tensor::{DType, Float, Tensor, TensorData, bf16},
 };
 use half::f16;
-use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix};
+use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix, PackedTaps, TapValues};
 
-use self::pack::{Panel, Panels};
+use self::{
+    pack::{Panel, Panels},
+    taps::CpuTaps,
+};
 use crate::WeightFormat;
 
 /// Packs matrices for products on the CPU.
@@ -37,6 +42,10 @@ impl CpuPacker {
 impl MatrixPacker for CpuPacker {
     fn pack(&self, shape: [usize; 2], values: MatrixValues<'_>) -> Arc<dyn PackedMatrix> {
         Arc::new(CpuMatrix::new(self.format, shape, &values))
+    }
+
+    fn pack_taps(&self, taps: TapValues) -> Arc<dyn PackedTaps> {
+        Arc::new(CpuTaps::new(taps))
     }
 }
 
@@ -81,10 +90,7 @@ impl PackedMatrix for CpuMatrix {
         let [rows, width] = x.dims();
         let [out, expected] = self.shape;
         assert_eq!(width, expected, "rows of {width} numbers times a matrix {:?}", self.shape);
-        let x = x.try_into_primitive::<Flex>().unwrap_or_else(|error| {
-            panic!("a matrix packed for the CPU was multiplied by a tensor that is elsewhere: {error:?}")
-        });
-        let x = if x.is_contiguous() { x } else { x.to_contiguous() };
+        let x = here(x);
         let same = "a contiguous tensor of this type";
         let shape = [rows, out];
         let y = match x.dtype() {
@@ -104,6 +110,23 @@ impl PackedMatrix for CpuMatrix {
         };
         Tensor::<2, Float>::from_primitive::<Flex>(FlexTensor::from_data(y))
     }
+
+    fn gelu(&self, y: Tensor<2>) -> Tensor<2> {
+        if y.dtype() != DType::F32 {
+            return burn::tensor::activation::gelu(y);
+        }
+        let mut y = here(y);
+        gelu::gelu(y.storage_mut());
+        Tensor::<2, Float>::from_primitive::<Flex>(y)
+    }
+}
+
+/// A tensor of the CPU, with its elements in order.
+fn here(x: Tensor<2>) -> FlexTensor {
+    let x = x.try_into_primitive::<Flex>().unwrap_or_else(|error| {
+        panic!("a matrix packed for the CPU was multiplied by a tensor that is elsewhere: {error:?}")
+    });
+    if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ impl Panels<f32> {
     pub(super) fn f32(shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
         Self::new(shape, values, |weights| Block { weights, scales: () })
     }
+
+    /// `[panel, block]`
+    pub(super) fn into_blocks(self) -> Vec<Block<f32>> {
+        self.blocks
+    }
 }
 
 impl Panels<i8> {

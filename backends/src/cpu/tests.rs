@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use proptest::prelude::*;
+use tonoscope_core::checkpoint::SnakeValues;
 
 use super::*;
 
@@ -147,4 +148,85 @@ proptest! {
             prop_assert!(error.sqrt() / size < 3.0 * bound(format), "{}: {}", format, error.sqrt() / size);
         }
     }
+}
+
+/// A convolution with a snake, for `[taps, in, out]`.
+fn taps(shape: [usize; 3], dilation: usize) -> (TapValues, CpuTaps) {
+    let [count, width, out] = shape;
+    let positive = |seed| normal(seed, width).into_iter().map(f32::exp).collect();
+    let values = TapValues {
+        weights: normal(10, count * width * out),
+        shape,
+        dilation,
+        bias: Some(normal(11, out)),
+        snake: Some(SnakeValues { frequency: positive(12), height: positive(13) }),
+    };
+    (values.clone(), CpuTaps::new(values))
+}
+
+#[test]
+fn a_convolution_is_what_its_formula_says() {
+    for (shape, dilation, left, time, steps) in [
+        ([7, 70, 40], 9, 27, 100, 100),
+        ([7, 3, 2], 1, 3, 5, 5),
+        ([2, 64, 33], 1, 1, 200, 201),
+        ([1, 5, 5], 1, 0, 9, 4),
+    ] {
+        let (values, packed) = taps(shape, dilation);
+        let [count, width, out] = shape;
+        let x = normal(14, 2 * time * width);
+        let snake = values.snake.expect("a snake");
+        let mut expected = vec![];
+        for (row, step) in (0..2).flat_map(|row| (0..steps).map(move |step| (row, step))) {
+            for output in 0..out {
+                let mut sum = f64::from(values.bias.as_ref().expect("a bias")[output]);
+                for tap in 0..count {
+                    let Some(at) = (step + tap * dilation).checked_sub(left).filter(|at| *at < time) else { continue };
+                    for input in 0..width {
+                        let x = f64::from(x[(row * time + at) * width + input]);
+                        let sine = (f64::from(snake.frequency[input]) * x).sin();
+                        let active = x + f64::from(snake.height[input]) * sine * sine;
+                        sum += active * f64::from(values.weights[(tap * width + input) * out + output]);
+                    }
+                }
+                expected.push(sum);
+            }
+        }
+        let found = packed.convolve(&x, [2, time], left, steps);
+        let error = relative_error(&found, &expected);
+        assert!(error < 1e-6, "{shape:?}: {error:.1e}");
+    }
+}
+
+#[test]
+fn a_step_of_a_convolution_is_the_same_in_every_stretch_and_on_every_number_of_threads() {
+    let (_, packed) = taps([7, 70, 40], 3);
+    let x = normal(15, 700 * 70);
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| packed.convolve(&x, [1, 700], 9, 700))
+    };
+    let all = on(1);
+    assert_eq!(all, on(3));
+    for (start, steps) in [(0, 1), (5, 3), (100, 72), (101, 599), (699, 1)] {
+        // The same stretch with what it sees before it.
+        let from = start.min(9);
+        let some = packed.convolve(&x[(start - from) * 70..], [1, 700 - start + from], 9 - from, steps);
+        assert_eq!(some, all[start * 40..(start + steps) * 40], "{steps} steps from {start}");
+    }
+}
+
+#[test]
+fn the_sine_is_within_rounding() {
+    let (mut largest, turns, height) = (0f64, [1.0 / std::f32::consts::PI; 64], [1.0; 64]);
+    for index in -4000..4000 {
+        let x = index as f32 * 0.01;
+        let mut rows = [[x; 64]];
+        kernel::snake(&turns, &height, &mut rows);
+        // What the sum with `x` rounds off is not the sine's.
+        let sine = (f64::from(turns[0]) * std::f64::consts::PI * f64::from(x)).sin();
+        largest = largest.max((f64::from(rows[0][0]) - f64::from(x) - sine * sine).abs());
+    }
+    // Of 40, half a unit in the last place is 2e-6; of 40 / π turns, 5e-7.
+    assert!(largest < 5e-6, "{largest:.1e}");
 }

@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, fmt::Debug, sync::Arc};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::gelu};
 use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::{
-    RawTensor,
+    PackedTaps, RawTensor, TapValues,
     weights::{chunks, to_f32},
 };
 
@@ -49,12 +49,23 @@ pub trait PackedMatrix: Debug + Send + Sync {
     /// # Shapes
     /// - `x`: `[rows, in]`; result: `[rows, out]`, of the same element type
     fn product(&self, x: Tensor<2>) -> Tensor<2>;
+
+    /// The exact GELU of every element; a backend may know a faster way than Burn's.
+    ///
+    /// # Shapes
+    /// - `y`, result: `[rows, out]`, of the same element type
+    fn gelu(&self, y: Tensor<2>) -> Tensor<2> {
+        gelu(y)
+    }
 }
 
 /// Puts matrices into a backend's own form while a checkpoint is loaded.
 pub trait MatrixPacker: Debug + Send + Sync {
     /// `values` is row-major of shape `[out, in]`.
     fn pack(&self, shape: [usize; 2], values: MatrixValues<'_>) -> Arc<dyn PackedMatrix>;
+
+    /// Packs a convolution.
+    fn pack_taps(&self, taps: TapValues) -> Arc<dyn PackedTaps>;
 }
 
 /// A matrix as it was placed.

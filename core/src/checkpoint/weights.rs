@@ -13,7 +13,7 @@ use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
 use super::{
-    LoadError, RawTensor, Source,
+    LoadError, PackedTaps, RawTensor, Source, TapValues,
     matrix::{MatrixPacker, MatrixValues, StoredMatrix},
 };
 
@@ -87,6 +87,14 @@ impl Weights {
         }
     }
 
+    /// Shape of `name` in the checkpoint; `None` if there is none of this name, and always for random weights.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match &self.shared.origin {
+            Origin::Checkpoint(source) => source.shape(&self.key(name)),
+            Origin::Random { .. } => None,
+        }
+    }
+
     /// One tensor, in the device's default float type.
     ///
     /// # Errors
@@ -121,6 +129,11 @@ impl Weights {
             None => packer.pack(shape, MatrixValues::F32(self.drawn(name, &shape).into())),
         };
         Ok(StoredMatrix::Packed(packed))
+    }
+
+    /// A convolution in the placement's own form, if it has one.
+    pub(crate) fn pack_taps(&self, taps: &TapValues) -> Option<Arc<dyn PackedTaps>> {
+        Some(self.shared.placement.packer.as_ref()?.pack_taps(taps.clone()))
     }
 
     /// Marks `name` as known but not needed.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{Tensor, activation::gelu},
 };
 
 use crate::checkpoint::{LoadError, PackedMatrix, StoredMatrix, Weights};
@@ -51,6 +51,14 @@ impl Matrix {
             (None, None) => unreachable!("a matrix is plain or packed"),
         }
     }
+
+    /// The exact GELU of a product.
+    fn gelu(&self, y: Tensor<2>) -> Tensor<2> {
+        match &self.packed {
+            Some(matrix) => matrix.gelu(y),
+            None => gelu(y),
+        }
+    }
 }
 
 /// `x Wᵀ + b`
@@ -73,13 +81,27 @@ impl Linear {
     /// # Shapes
     /// - `x`: `[batch, time, in]`; result: `[batch, time, out]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, time, _] = x.dims();
+        let y = self.rows(x);
+        let to = y.dims()[1];
+        y.reshape([batch, time, to])
+    }
+
+    /// The exact GELU of [`Self::forward`].
+    pub fn forward_gelu(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, time, _] = x.dims();
+        let y = self.weight.gelu(self.rows(x));
+        let to = y.dims()[1];
+        y.reshape([batch, time, to])
+    }
+
+    /// `[batch, time, in]` → `[batch · time, out]`
+    fn rows(&self, x: Tensor<3>) -> Tensor<2> {
         let [batch, time, width] = x.dims();
         let y = self.weight.product(x.reshape([batch * time, width]));
-        let to = y.dims()[1];
-        let y = match &self.bias {
+        match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
-        };
-        y.reshape([batch, time, to])
+        }
     }
 }

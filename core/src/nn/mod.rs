@@ -2,13 +2,19 @@
 //! names that PyTorch gives them.
 
 mod attention;
+mod conv;
 mod linear;
 mod norm;
+mod taps;
+mod tiles;
 
 pub use attention::Attention;
 pub(crate) use attention::masked;
+pub(crate) use conv::{Conv, ConvShape, ConvTranspose};
 pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
+pub(crate) use taps::place;
+pub(crate) use tiles::{Local, in_tiles};
 
 use burn::{
     module::{Module, Param},

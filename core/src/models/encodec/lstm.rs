@@ -8,10 +8,9 @@ use burn::{
     },
 };
 
-use super::conv::place;
 use crate::{
     checkpoint::{LoadError, Weights},
-    nn::Matrix,
+    nn::{Matrix, place},
 };
 
 /// `x + lstm(x)`

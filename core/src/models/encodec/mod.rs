@@ -7,7 +7,6 @@
 //! refused.
 
 mod config;
-mod conv;
 mod lstm;
 mod quantizer;
 mod seanet;

@@ -7,12 +7,11 @@ use burn::{
     tensor::{Tensor, activation::relu},
 };
 
-use super::{
-    EncodecConfig,
-    conv::{Conv, ConvTranspose, Shape},
-    lstm::Lstm,
+use super::{EncodecConfig, lstm::Lstm};
+use crate::{
+    checkpoint::{LoadError, Weights},
+    nn::{Conv, ConvShape, ConvTranspose, Local, in_tiles},
 };
-use crate::checkpoint::{LoadError, Weights};
 
 /// Layers one after another, numbered as in the checkpoint.
 #[derive(Module, Debug)]
@@ -21,6 +20,7 @@ pub(super) struct Seanet {
 }
 
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few dozen")]
 enum Layer {
     Conv(Conv),
     ConvTranspose(ConvTranspose),
@@ -66,8 +66,8 @@ impl Seanet {
         stack.lstm(config, width)?;
         for &stride in &config.upsampling_ratios {
             stack.push(Layer::Elu(Elu));
-            let shape = Shape { channels: [width, width / 2], kernel: 2 * stride, stride, dilation: 1 };
-            let transposed = ConvTranspose::load(&stack.next(), shape)?;
+            let shape = ConvShape { channels: [width, width / 2], kernel: 2 * stride, stride, dilation: 1 };
+            let transposed = ConvTranspose::plain(&stack.next().sub("conv"), shape)?;
             stack.push(Layer::ConvTranspose(transposed));
             width /= 2;
             stack.residuals(config, width)?;
@@ -90,46 +90,13 @@ impl Seanet {
     }
 
     /// As [`Self::forward`], but what comes after the recurrent layer is computed for `chunk` of its steps at a time.
-    ///
-    /// Each layer is given as many steps on both sides as its outputs are made from, so that the result is the same.
     pub(super) fn forward_chunked(&self, x: Tensor<3>, chunk: usize) -> Tensor<3> {
         let first_local = self.layers.iter().rposition(|layer| matches!(layer, Layer::Lstm(_))).map_or(0, |at| at + 1);
         let (whole, local) = self.layers.split_at(first_local);
         let x = whole.iter().fold(x, |x, layer| layer.forward(x));
-        let frames = x.dims()[1];
-        let chunk = chunk.clamp(1, frames);
-        let chunks = (0..frames).step_by(chunk).map(|start| {
-            let ranges = needed(local, start..(start + chunk).min(frames), frames);
-            let x = x.clone().narrow(1, ranges[0].start, ranges[0].len());
-            local.iter().zip(ranges.windows(2)).fold(x, |x, (layer, ranges)| {
-                let y = layer.forward(x);
-                y.narrow(1, ranges[1].start - ranges[0].start * layer.ratio(), ranges[1].len())
-            })
-        });
-        Tensor::cat(chunks.collect(), 1)
+        let hop: usize = local.iter().map(|layer| layer.ratio()[0]).product();
+        in_tiles(local, &x, chunk.max(1).saturating_mul(hop))
     }
-}
-
-/// Steps that the frames `range` need, of `frames` that there are: those of the input of the first layer, then those of
-/// the output of every layer.
-fn needed(layers: &[Layer], range: Range<usize>, frames: usize) -> Vec<Range<usize>> {
-    let signed = |steps: usize| isize::try_from(steps).expect("audio fits into memory");
-    let mut scale: usize = layers.iter().map(Layer::ratio).product();
-    let mut outputs = range.start * scale..range.end * scale;
-    let mut ranges = Vec::with_capacity(layers.len() + 1);
-    for layer in layers.iter().rev() {
-        scale /= layer.ratio();
-        let length = signed(frames * scale);
-        let inputs = layer.inputs(signed(outputs.start)..signed(outputs.end));
-        // Beyond an end lies the mirror image of what is before it.
-        let start = if inputs.end > length { inputs.start.min(2 * length - 1 - inputs.end) } else { inputs.start };
-        let end = if inputs.start < 0 { inputs.end.max(1 - inputs.start) } else { inputs.end };
-        let [start, end] = [start, end].map(|step| step.clamp(0, length).unsigned_abs());
-        ranges.push(std::mem::replace(&mut outputs, start..end));
-    }
-    ranges.push(outputs);
-    ranges.reverse();
-    ranges
 }
 
 /// Layers on their way from a checkpoint.
@@ -153,7 +120,7 @@ impl Stack {
     }
 
     fn conv(&mut self, channels: [usize; 2], kernel: usize, stride: usize) -> Result<(), LoadError> {
-        let conv = Conv::load(&self.next(), Shape { channels, kernel, stride, dilation: 1 })?;
+        let conv = Conv::reflected(&self.next().sub("conv"), ConvShape { channels, kernel, stride, dilation: 1 })?;
         self.push(Layer::Conv(conv));
         Ok(())
     }
@@ -175,7 +142,7 @@ impl Stack {
     }
 }
 
-impl Layer {
+impl Local for Layer {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         match self {
             Self::Conv(conv) => conv.forward(x),
@@ -186,12 +153,22 @@ impl Layer {
         }
     }
 
-    /// Output steps per input step, of the layers of a decoder.
-    fn ratio(&self) -> usize {
-        if let Self::ConvTranspose(conv) = self { conv.stride() } else { 1 }
+    fn ratio(&self) -> [usize; 2] {
+        match self {
+            Self::Conv(conv) => [1, conv.stride()],
+            Self::ConvTranspose(conv) => [conv.stride(), 1],
+            Self::Lstm(_) | Self::Residual(_) | Self::Elu(_) => [1, 1],
+        }
     }
 
-    /// Input steps that the output steps `range` are made from.
+    fn steps(&self, time: usize) -> usize {
+        match self {
+            Self::Conv(conv) => conv.steps(time),
+            Self::ConvTranspose(conv) => time * conv.stride(),
+            Self::Lstm(_) | Self::Residual(_) | Self::Elu(_) => time,
+        }
+    }
+
     fn inputs(&self, range: Range<isize>) -> Range<isize> {
         match self {
             Self::Conv(conv) => conv.inputs(range),
@@ -207,9 +184,10 @@ impl Residual {
     fn load(config: &EncodecConfig, weights: &Weights, width: usize, dilation: usize) -> Result<Self, LoadError> {
         let hidden = width / config.compress;
         let block = weights.sub("block");
-        let spread = Shape { channels: [width, hidden], kernel: config.residual_kernel_size, stride: 1, dilation };
-        let join = Shape { channels: [hidden, width], kernel: 1, stride: 1, dilation: 1 };
-        Ok(Self { spread: Conv::load(&block.sub(1), spread)?, join: Conv::load(&block.sub(3), join)? })
+        let spread = ConvShape { channels: [width, hidden], kernel: config.residual_kernel_size, stride: 1, dilation };
+        let join = ConvShape { channels: [hidden, width], kernel: 1, stride: 1, dilation: 1 };
+        let conv = |index, shape| Conv::reflected(&block.sub(index).sub("conv"), shape);
+        Ok(Self { spread: conv(1, spread)?, join: conv(3, join)? })
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {

@@ -1,0 +1,126 @@
+//! The products of a convolution over `[batch, time, channel]`.
+//!
+//! The channel axis comes last, so that a convolution is a few products of the input, moved by a step or two, with one
+//! matrix per tap: nothing is rearranged. Measured on Burn's flex, that is faster than its `conv1d`.
+
+use std::sync::Arc;
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, TensorData},
+};
+
+use crate::checkpoint::{PackedTaps, SnakeValues, TapValues, Weights};
+
+/// `y[t] = b + Σⱼ f(x[t + j · dilation − left]) Wⱼ`, nothing beyond the ends of `x`.
+#[derive(Module, Debug)]
+pub(crate) struct Taps {
+    /// `[in, out]` per tap, or `[tap · in, out]` if gathered; none if packed.
+    weights: Vec<Param<Tensor<2>>>,
+    bias: Option<Param<Tensor<1>>>,
+    snake: Option<Snake>,
+    #[module(skip)]
+    packed: Option<Arc<dyn PackedTaps>>,
+    count: usize,
+    dilation: usize,
+}
+
+/// `x + height · sin²(frequency · x)`
+#[derive(Module, Debug)]
+struct Snake {
+    /// `[1, 1, channel]`
+    frequency: Param<Tensor<3>>,
+    /// `[1, 1, channel]`
+    height: Param<Tensor<3>>,
+}
+
+impl Taps {
+    /// Plain tensors. `gathered`: all taps in one product, which pays where the input is narrow.
+    pub(crate) fn plain(weights: &Weights, values: TapValues, gathered: bool) -> Self {
+        let [count, from, to] = values.shape;
+        let matrices = if gathered { 1 } else { count };
+        let height = count * from / matrices;
+        let matrix = |matrix: &[f32]| Param::from_tensor(place(weights, matrix.to_vec(), [height, to]));
+        Self {
+            weights: values.weights.chunks_exact(height * to).map(matrix).collect(),
+            bias: values.bias.map(|bias| Param::from_tensor(place(weights, bias, [to]))),
+            snake: values.snake.map(|snake| Snake::new(weights, snake)),
+            packed: None,
+            count,
+            dilation: values.dilation,
+        }
+    }
+
+    /// In the placement's own form, or as [`Self::plain`] makes them where it has none.
+    pub(crate) fn packed(weights: &Weights, values: TapValues, gathered: bool) -> Self {
+        let Some(packed) = weights.pack_taps(&values) else { return Self::plain(weights, values, gathered) };
+        let ([count, ..], dilation) = (values.shape, values.dilation);
+        Self { weights: vec![], bias: None, snake: None, packed: Some(packed), count, dilation }
+    }
+
+    /// `steps` steps, of which the first has its first tap `left` steps before `x`.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`
+    pub(crate) fn forward(&self, x: Tensor<3>, left: usize, steps: usize) -> Tensor<3> {
+        if let Some(packed) = &self.packed {
+            return packed.forward(x, left, steps);
+        }
+        // A snake leaves nothing as it is: it may come before the ends are filled up.
+        let x = match &self.snake {
+            Some(snake) => snake.forward(x),
+            None => x,
+        };
+        let x = window(x, left, steps + (self.count - 1) * self.dilation);
+        let tap = |tap: usize| x.clone().narrow(1, tap * self.dilation, steps);
+        let y = match &*self.weights {
+            [gathered] if self.count > 1 => matmul(Tensor::cat((0..self.count).map(tap).collect(), 2), gathered),
+            weights => (1..self.count)
+                .fold(matmul(tap(0), &weights[0]), |sum, index| sum + matmul(tap(index), &weights[index])),
+        };
+        match &self.bias {
+            Some(bias) => y + bias.val().unsqueeze(),
+            None => y,
+        }
+    }
+}
+
+impl Snake {
+    fn new(weights: &Weights, values: SnakeValues) -> Self {
+        let place = |values: Vec<f32>| {
+            let width = values.len();
+            Param::from_tensor(place(weights, values, [1, 1, width]))
+        };
+        Self { frequency: place(values.frequency), height: place(values.height) }
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let sine = (x.clone() * self.frequency.val()).sin();
+        x + sine.clone() * sine * self.height.val()
+    }
+}
+
+/// `values` on the device of `weights`, in its default float type.
+pub(crate) fn place<const D: usize>(weights: &Weights, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    let device = weights.device();
+    let float = device.settings().float_dtype.into();
+    Tensor::from_data(TensorData::new(values, shape).convert_dtype(float), device)
+}
+
+/// `steps` steps of `x`, which begin `left` steps before it; zero where there is none.
+pub(super) fn window(x: Tensor<3>, left: usize, steps: usize) -> Tensor<3> {
+    let [batch, time, width] = x.dims();
+    let zeros = |steps: usize| Tensor::zeros([batch, steps, width], (&x.device(), x.dtype()));
+    let kept = time.min(steps.saturating_sub(left));
+    let after = steps.saturating_sub(left + kept);
+    let [before, after] = [left, after].map(|steps| (steps > 0).then(|| zeros(steps)));
+    let x = if kept < time { x.narrow(1, 0, kept) } else { x };
+    if before.is_none() && after.is_none() {
+        return x;
+    }
+    Tensor::cat(before.into_iter().chain([x]).chain(after).collect(), 1)
+}
+
+fn matmul(x: Tensor<3>, matrix: &Param<Tensor<2>>) -> Tensor<3> {
+    x.matmul(matrix.val().unsqueeze())
+}

@@ -1,0 +1,67 @@
+//! Long signals through convolutions, a tile at a time.
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+
+/// A layer each of whose output steps is made from a few input steps.
+pub(crate) trait Local {
+    /// # Shapes
+    /// - `x`: `[batch, time, in]`; result: `[batch, time · up / down, out]`, rounded as [`Self::steps`] says
+    fn forward(&self, x: Tensor<3>) -> Tensor<3>;
+
+    /// Output steps per input steps, `[up, down]`; one of them is 1.
+    fn ratio(&self) -> [usize; 2];
+
+    /// Output steps for `time` input steps.
+    fn steps(&self, time: usize) -> usize;
+
+    /// Input steps that the output steps `range` are made from; beyond the ends where there is none.
+    fn inputs(&self, range: Range<isize>) -> Range<isize>;
+}
+
+/// All `layers`, computed for `tile` steps of their output at a time: memory is that of one tile.
+///
+/// Each layer is given as many steps on both sides as its outputs are made from, so that the result is that of the whole
+/// signal, up to the rounding of products of other sizes.
+///
+/// # Shapes
+/// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`
+pub(crate) fn in_tiles<L: Local>(layers: &[L], x: &Tensor<3>, tile: usize) -> Tensor<3> {
+    let mut lengths = vec![x.dims()[1]];
+    for layer in layers {
+        lengths.push(layer.steps(lengths[lengths.len() - 1]));
+    }
+    let total = lengths[layers.len()];
+    let tile = tile.clamp(1, total);
+    let tiles = (0..total).step_by(tile).map(|start| {
+        let ranges = needed(layers, &lengths, start..(start + tile).min(total));
+        let x = x.clone().narrow(1, ranges[0].start, ranges[0].len());
+        layers.iter().zip(ranges.windows(2)).fold(x, |x, (layer, ranges)| {
+            let [up, down] = layer.ratio();
+            layer.forward(x).narrow(1, ranges[1].start - ranges[0].start / down * up, ranges[1].len())
+        })
+    });
+    Tensor::cat(tiles.collect(), 1)
+}
+
+/// What the output steps `range` need: steps of the input of the first layer, then of the output of every layer.
+/// `lengths` says how many there are.
+fn needed<L: Local>(layers: &[L], lengths: &[usize], range: Range<usize>) -> Vec<Range<usize>> {
+    let signed = |steps: usize| isize::try_from(steps).expect("audio fits into memory");
+    let mut outputs = range;
+    let mut ranges = Vec::with_capacity(lengths.len());
+    for (layer, &length) in layers.iter().zip(lengths).rev() {
+        let inputs = layer.inputs(signed(outputs.start)..signed(outputs.end));
+        let last = signed(length);
+        // Beyond an end may lie the mirror image of what is before it.
+        let start = if inputs.end > last { inputs.start.min(2 * last - 1 - inputs.end) } else { inputs.start };
+        let end = if inputs.start < 0 { inputs.end.max(1 - inputs.start) } else { inputs.end };
+        let [start, end] = [start, end].map(|step| step.clamp(0, last).unsigned_abs());
+        let [_, down] = layer.ratio();
+        ranges.push(std::mem::replace(&mut outputs, start / down * down..end));
+    }
+    ranges.push(outputs);
+    ranges.reverse();
+    ranges
+}
