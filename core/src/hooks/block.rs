@@ -1,11 +1,14 @@
-//! One shape for all sites, `[row, time, head, feature]`, and the edits on it.
+//! One shape for all sites, `[row, time, unit, feature]`, and the edits on it.
+//!
+//! A unit is a head, where the time axis counts steps. A network that sees a whole sequence at each step has one step per
+//! tensor, and its units are positions, one head after the other: unit `head · positions + position`.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use burn::tensor::Tensor;
 
 use super::{
-    point::{HookPoint, Site},
+    point::{HookPoint, Part},
     run::HookError,
     spec::{Axis, Branch, Change, Edit, Scope, Value},
 };
@@ -93,25 +96,41 @@ impl Rows {
     }
 }
 
-/// `x` as `[row, time, head, feature]`; sites without heads have one.
-pub(crate) fn to_block<const D: usize>(site: Site, x: Tensor<D>) -> Tensor<4> {
+/// Positions in a tensor of this shape at `point`, beside its steps.
+pub(crate) fn positions<const D: usize>(point: HookPoint, shape: [usize; D]) -> usize {
+    if point.part == Part::Dit { shape[point.site.time_axis()] } else { 1 }
+}
+
+/// Whether the axes of time and heads change places on the way into a block.
+fn swapped<const D: usize>(point: HookPoint) -> bool {
+    D == 4 && (point.site.time_axis() == 2) != (point.part == Part::Dit)
+}
+
+/// `x` as `[row, time, unit, feature]`; sites without heads have one.
+pub(crate) fn to_block<const D: usize>(point: HookPoint, x: Tensor<D>) -> Tensor<4> {
+    let whole = point.part == Part::Dit;
     match D {
         3 => {
             let [row, time, feature] = [x.dims()[0], x.dims()[1], x.dims()[2]];
-            x.reshape([row, time, 1, feature])
+            x.reshape(if whole { [row, 1, time, feature] } else { [row, time, 1, feature] })
         }
         4 => {
             let dims = x.dims();
             let x = x.reshape([dims[0], dims[1], dims[2], dims[3]]);
-            if site.time_axis() == 2 { x.swap_dims(1, 2) } else { x }
+            let x = if swapped::<D>(point) { x.swap_dims(1, 2) } else { x };
+            let [row, outer, inner, feature] = x.dims();
+            if whole { x.reshape([row, 1, outer * inner, feature]) } else { x }
         }
         _ => panic!("a hook point takes tensors of rank 3 or 4, not {D}"),
     }
 }
 
 /// The inverse of [`to_block`].
-pub(crate) fn from_block<const D: usize>(site: Site, x: Tensor<4>, shape: [usize; D]) -> Tensor<D> {
-    if D == 4 && site.time_axis() == 2 { x.swap_dims(1, 2).reshape(shape) } else { x.reshape(shape) }
+pub(crate) fn from_block<const D: usize>(point: HookPoint, x: Tensor<4>, shape: [usize; D]) -> Tensor<D> {
+    if !swapped::<D>(point) {
+        return x.reshape(shape);
+    }
+    x.reshape([shape[0], shape[2], shape[1], shape[3]]).swap_dims(1, 2).reshape(shape)
 }
 
 /// An edit whose values are on the device.
@@ -121,13 +140,37 @@ pub(crate) struct Resolved {
     values: Option<Values>,
 }
 
-/// Values as `[branch · row, step, head, feature]`, absent axes being of length 1.
+/// Values as `[branch · row, step, head, position, feature]`, absent axes being of length 1.
 #[derive(Debug, Clone)]
 struct Values {
-    tensor: Tensor<4>,
+    tensor: Tensor<5>,
     branches: bool,
     rows: Option<usize>,
     steps: bool,
+    positions: bool,
+}
+
+/// What an edit changes at once: some heads, and some or all positions of each.
+struct Units {
+    heads: Range<usize>,
+    positions: Range<usize>,
+}
+
+impl Units {
+    /// Those that `heads` and `positions` cover, of as many positions per head as `all` says, each a stretch of a block's
+    /// units.
+    fn stretches(heads: Vec<Range<usize>>, positions: &Range<usize>, all: usize) -> Vec<Self> {
+        let part = |heads| Self { heads, positions: positions.clone() };
+        if positions.len() == all {
+            return heads.into_iter().map(part).collect();
+        }
+        heads.into_iter().flatten().map(|head| part(head..head + 1)).collect()
+    }
+
+    /// In a block of as many positions per head as `all` says.
+    fn range(&self, all: usize) -> Range<usize> {
+        self.heads.start * all + self.positions.start..(self.heads.end - 1) * all + self.positions.end
+    }
 }
 
 impl Resolved {
@@ -141,13 +184,20 @@ impl Resolved {
         Ok(Self { edit: edit.clone(), values })
     }
 
-    /// Applies the edit to the part of `x` that its scope covers.
-    pub(crate) fn apply(&self, point: HookPoint, mut x: Tensor<4>, extent: &Extent) -> Result<Tensor<4>, HookError> {
+    /// Applies the edit to the part of `x` that its scope covers; `positions` is how many its units have per head.
+    pub(crate) fn apply(
+        &self,
+        point: HookPoint,
+        mut x: Tensor<4>,
+        positions: usize,
+        extent: &Extent,
+    ) -> Result<Tensor<4>, HookError> {
         let scope = &self.edit.scope;
         if matches!(self.edit.change, Change::Add { scale, .. } if scale == 0.0) {
             return Ok(x);
         }
-        let [rows, time, heads, features] = x.dims();
+        let [rows, time, units, features] = x.dims();
+        let heads = units / positions;
         let steps = extent.start..extent.start + time;
         let wanted = scope.steps.clone().unwrap_or_else(|| steps.clone());
         let steps = steps.start.max(wanted.start)..steps.end.min(wanted.end);
@@ -157,21 +207,30 @@ impl Resolved {
         let head_ranges = match &scope.heads {
             Some(_) if point.site.head_axis().is_none() => return Err(HookError::NoHeads { point }),
             Some(list) => ranges(list, heads).ok_or(HookError::Beyond { point, what: "head", len: heads })?,
-            None => vec![0..heads],
+            None => std::iter::once(0..heads).collect(),
         };
+        let seen = match &scope.positions {
+            Some(_) if point.part != Part::Dit => return Err(HookError::NoPositions { point }),
+            Some(range) => range.start..range.end.min(positions),
+            None => 0..positions,
+        };
+        if seen.is_empty() {
+            return Ok(x);
+        }
+        let stretches = Units::stretches(head_ranges, &seen, positions);
         let len = extent.rows.sequences();
         let runs = extent.rows.within(scope, rows).ok_or(HookError::Beyond { point, what: "row", len })?;
         for run in runs {
-            for heads in &head_ranges {
+            for units in &stretches {
                 let part = [
                     run.rows.clone(),
                     steps.start - extent.start..steps.end - extent.start,
-                    heads.clone(),
+                    units.range(positions),
                     0..features,
                 ];
                 let old = x.clone().slice(part.clone());
                 let values = match &self.values {
-                    Some(values) => Some(values.of(point, run.branch, &run.sequences, &steps, heads, features)?),
+                    Some(values) => Some(values.of(point, run.branch, &run.sequences, &steps, units, features)?),
                     None => None,
                 };
                 x = x.slice_assign(part, self.changed(old, values));
@@ -202,7 +261,7 @@ impl Values {
         let bad = |reason: &str| HookError::Value { name: value.tensor.clone(), reason: reason.to_owned() };
         let tensor = tensors.get(&value.tensor).ok_or_else(|| bad("there is no tensor of this name"))?;
         if !value.axes.is_sorted() || value.axes.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(bad("axes must appear once each, in the order branch, row, step, head, feature"));
+            return Err(bad("axes must appear once each, in the order branch, row, step, head, position, feature"));
         }
         let dims = tensor.dims();
         let (padding, lengths) = dims.split_at(5 - value.axes.len());
@@ -214,13 +273,19 @@ impl Values {
         if len(Axis::Branch).is_some_and(|branches| branches != 2) {
             return Err(bad("a branch axis has two entries, conditional and unconditional"));
         }
-        let shape =
-            [or_one(Axis::Branch) * or_one(Axis::Row), or_one(Axis::Step), or_one(Axis::Head), or_one(Axis::Feature)];
+        let shape = [
+            or_one(Axis::Branch) * or_one(Axis::Row),
+            or_one(Axis::Step),
+            or_one(Axis::Head),
+            or_one(Axis::Position),
+            or_one(Axis::Feature),
+        ];
         Ok(Self {
             tensor: tensor.clone().reshape(shape),
             branches: len(Axis::Branch).is_some(),
             rows: len(Axis::Row),
             steps: len(Axis::Step).is_some(),
+            positions: len(Axis::Position).is_some(),
         })
     }
 
@@ -230,10 +295,13 @@ impl Values {
         branch: usize,
         sequences: &Range<usize>,
         steps: &Range<usize>,
-        heads: &Range<usize>,
+        units: &Units,
         features: usize,
     ) -> Result<Tensor<4>, HookError> {
-        let [_, all_steps, all_heads, all_features] = self.tensor.dims();
+        let [_, all_steps, all_heads, all_positions, all_features] = self.tensor.dims();
+        if self.positions && point.part != Part::Dit {
+            return Err(HookError::NoPositions { point });
+        }
         let within = |range: Range<usize>, len: usize, what: &'static str| {
             if range.end <= len { Ok(range) } else { Err(HookError::Beyond { point, what, len }) }
         };
@@ -246,12 +314,20 @@ impl Values {
             None => branch..branch + 1,
         };
         let steps = if self.steps { within(steps.clone(), all_steps, "step")? } else { 0..1 };
-        let heads = if all_heads == 1 { 0..1 } else { within(heads.clone(), all_heads, "head")? };
+        let heads = if all_heads == 1 { 0..1 } else { within(units.heads.clone(), all_heads, "head")? };
+        let positions =
+            if all_positions == 1 { 0..1 } else { within(units.positions.clone(), all_positions, "position")? };
         if all_features != 1 && all_features < features {
             return Err(HookError::Beyond { point, what: "feature", len: all_features });
         }
         // A pattern's values may cover keys that are still to come.
-        Ok(self.tensor.clone().slice([first, steps, heads, 0..all_features.min(features)]))
+        let some = self.tensor.clone().slice([first, steps, heads, positions, 0..all_features.min(features)]);
+        let [rows, steps, heads, positions, features] = some.dims();
+        if heads * positions == 1 {
+            return Ok(some.reshape([rows, steps, 1, features]));
+        }
+        let (heads, positions) = (units.heads.len(), units.positions.len());
+        Ok(some.expand([rows, steps, heads, positions, features]).reshape([rows, steps, heads * positions, features]))
     }
 }
 

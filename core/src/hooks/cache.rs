@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, ExecutionError, Tensor};
 
 use super::{
-    point::{HookPoint, Inner, Site},
+    point::{HookPoint, Inner, Part, Site},
     run::HookError,
     spec::Reduce,
 };
@@ -17,17 +17,20 @@ pub struct Captured {
     pub point: HookPoint,
     /// What was kept.
     pub reduce: Reduce,
-    /// Names of the axes of [`Self::tensor`] that have a meaning at this site, outermost first; the others are 1 long.
+    /// Names of the axes that have a meaning at this site, outermost first: those of [`Self::shape`].
     pub axes: Vec<&'static str>,
-    /// `[branch, prompt, step, head, feature]`; 1 long where the reducer or the site has no such axis.
+    /// `[branch, prompt, step, head · positions, feature]`; 1 long where the reducer or the site has no such axis.
     pub tensor: Tensor<5>,
+    /// Positions that the network sees at each step: the inner part of the fourth axis. 1 for networks that see one.
+    pub positions: usize,
 }
 
 impl Captured {
     /// Shape without the axes that the site or the reducer does not have.
     pub fn shape(&self) -> Vec<usize> {
-        let dims = self.tensor.dims();
-        self.axes.iter().map(|name| dims[AXES.iter().position(|of| of == name).unwrap_or(0)]).collect()
+        let [branch, prompt, step, units, feature] = self.tensor.dims();
+        let all = [branch, prompt, step, units / self.positions, self.positions, feature];
+        self.axes.iter().map(|name| all[AXES.iter().position(|of| of == name).unwrap_or(0)]).collect()
     }
 
     /// Name in a file: the point, and the reducer if it is not `everything`.
@@ -37,6 +40,7 @@ impl Captured {
             Reduce::MeanPrompts => format!("{}:mean_prompts", self.point),
             Reduce::MeanTime => format!("{}:mean_time", self.point),
             Reduce::LastStep => format!("{}:last_step", self.point),
+            Reduce::MeanPositions => format!("{}:mean_positions", self.point),
         }
     }
 
@@ -50,7 +54,7 @@ impl Captured {
     }
 }
 
-const AXES: [&str; 5] = ["branch", "prompt", "step", "head", "feature"];
+const AXES: [&str; 6] = ["branch", "prompt", "step", "head", "position", "feature"];
 
 /// All captured tensors of a run.
 #[derive(Debug, Clone, Default)]
@@ -75,32 +79,44 @@ impl Cache {
 pub(crate) struct Recorder {
     point: HookPoint,
     reduce: Reduce,
-    /// Of the batch that is running, `[row, step, head, feature]` each.
+    /// Positions per head of the tensors so far.
+    positions: usize,
+    /// Of the batch that is running, `[row, step, unit, feature]` each.
     chunks: Vec<Tensor<4>>,
     /// Sequences per guidance branch of the batch that is running.
     sequences: usize,
     /// Steps summed into `chunks[0]` by [`Reduce::MeanTime`].
     steps: usize,
-    /// Finished batches, `[branch, prompt, step, head, feature]`.
+    /// Finished batches, `[branch, prompt, step, unit, feature]`.
     batches: Vec<Tensor<5>>,
-    /// [`Reduce::MeanPrompts`]: first step → sum over prompts `[branch, step, head, feature]` and their number.
+    /// [`Reduce::MeanPrompts`]: first step → sum over prompts `[branch, step, unit, feature]` and their number.
     sums: BTreeMap<usize, (Tensor<4>, usize)>,
 }
 
 impl Recorder {
     pub(crate) fn new(point: HookPoint, reduce: Reduce) -> Result<Self, HookError> {
-        let grows = matches!(point.site, Site::SelfAttn(Inner::Pattern));
+        let grows = point.part == Part::Decoder && matches!(point.site, Site::SelfAttn(Inner::Pattern));
         if grows && matches!(reduce, Reduce::MeanPrompts | Reduce::MeanTime) {
             return Err(HookError::Ragged { point });
         }
-        Ok(Self { point, reduce, chunks: vec![], sequences: 1, steps: 0, batches: vec![], sums: BTreeMap::new() })
+        if reduce == Reduce::MeanPositions && point.part != Part::Dit {
+            return Err(HookError::NoPositions { point });
+        }
+        let (chunks, batches, sums) = (vec![], vec![], BTreeMap::new());
+        Ok(Self { point, reduce, positions: 1, chunks, sequences: 1, steps: 0, batches, sums })
     }
 
-    pub(crate) fn record(&mut self, x: Tensor<4>, sequences: usize, start: usize) {
+    pub(crate) fn record(&mut self, x: Tensor<4>, positions: usize, sequences: usize, start: usize) {
         self.sequences = sequences;
+        self.positions = positions;
         let [rows, time, heads, features] = x.dims();
         match self.reduce {
             Reduce::Everything => self.chunks.push(x),
+            Reduce::MeanPositions => {
+                self.positions = 1;
+                let mean = x.reshape([rows * time, heads / positions, positions, features]).mean_dim(2);
+                self.chunks.push(mean.reshape([rows, time, heads / positions, features]));
+            }
             Reduce::LastStep => self.chunks = vec![x.slice([0..rows, time - 1..time])],
             Reduce::MeanTime => {
                 let sum = x.sum_dim(1);
@@ -151,12 +167,13 @@ impl Recorder {
         let site = self.point.site;
         let has = |axis: &&'static str| match *axis {
             "prompt" => self.reduce != Reduce::MeanPrompts,
-            "step" => matches!(self.reduce, Reduce::Everything | Reduce::MeanPrompts),
+            "step" => matches!(self.reduce, Reduce::Everything | Reduce::MeanPrompts | Reduce::MeanPositions),
+            "position" => self.point.part == Part::Dit && self.reduce != Reduce::MeanPositions,
             "head" => site.head_axis().is_some() || site == Site::Logits,
             _ => true,
         };
         let axes = AXES.into_iter().filter(has).collect();
-        Some(Captured { point: self.point, reduce: self.reduce, axes, tensor })
+        Some(Captured { point: self.point, reduce: self.reduce, axes, tensor, positions: self.positions })
     }
 }
 

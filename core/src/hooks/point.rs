@@ -9,6 +9,28 @@ pub enum Part {
     Encoder,
     /// The network that generates.
     Decoder,
+    /// The diffusion transformer. It sees a whole sequence at every step: its steps are those of the denoising, and the
+    /// time axis of its tensors counts positions, the first of which is the prepended global token.
+    Dit,
+}
+
+impl Part {
+    /// All networks.
+    pub const ALL: [Self; 3] = [Self::Encoder, Self::Decoder, Self::Dit];
+
+    /// As it is written in the names of its points.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
+            Self::Dit => "dit",
+        }
+    }
+
+    /// The network of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.name() == name)
+    }
 }
 
 /// A tensor inside an attention layer. Names and meaning are those of TransformerLens.
@@ -55,12 +77,15 @@ pub enum Site {
     FinalNorm,
     /// Scores of the tokens before guidance: `[row, codebook, time, vocabulary]`. Not in a layer.
     Logits,
+    /// Estimate of the clean latents after guidance, which the sampler goes on with: `[row, time, channel]`, one row per
+    /// sequence, the time axis counting latents. Not in a layer.
+    X0,
 }
 
 const INNER: [(Inner, &str); 5] =
     [(Inner::Q, "q"), (Inner::K, "k"), (Inner::V, "v"), (Inner::Pattern, "pattern"), (Inner::Z, "z")];
 
-const SITES: [(Site, &str); 11] = [
+const SITES: [(Site, &str); 12] = [
     (Site::Embed, "embed"),
     (Site::ResidPre, "resid_pre"),
     (Site::SelfAttnOut, "self_attn_out"),
@@ -72,6 +97,7 @@ const SITES: [(Site, &str); 11] = [
     (Site::ResidPost, "resid_post"),
     (Site::FinalNorm, "final_norm"),
     (Site::Logits, "logits"),
+    (Site::X0, "x0"),
 ];
 
 impl Site {
@@ -82,7 +108,7 @@ impl Site {
 
     /// Whether the site exists once per layer.
     pub fn is_layered(self) -> bool {
-        !matches!(self, Self::Embed | Self::FinalNorm | Self::Logits)
+        !matches!(self, Self::Embed | Self::FinalNorm | Self::Logits | Self::X0)
     }
 
     /// Index of the time axis of the site's tensor; for attention patterns that of the queries.
@@ -102,8 +128,9 @@ impl Site {
         }
     }
 
-    /// Every site of a network with (`cross`) or without cross-attention, in the order of the computation.
-    pub fn all(cross: bool) -> Vec<Self> {
+    /// Every site of a network, in the order of the computation.
+    pub fn all(part: Part) -> Vec<Self> {
+        let cross = part != Part::Encoder;
         let inner = |wrap: fn(Inner) -> Self| INNER.iter().map(move |(inner, _)| wrap(*inner));
         let mut sites = vec![Self::Embed, Self::ResidPre];
         sites.extend(inner(Self::SelfAttn));
@@ -112,10 +139,12 @@ impl Site {
             sites.extend(inner(Self::CrossAttn));
             sites.push(Self::CrossAttnOut);
         }
-        sites.extend([Self::MlpIn, Self::MlpPost, Self::MlpOut, Self::ResidPost, Self::FinalNorm]);
-        if cross {
-            sites.push(Self::Logits);
-        }
+        sites.extend([Self::MlpIn, Self::MlpPost, Self::MlpOut, Self::ResidPost]);
+        sites.extend_from_slice(match part {
+            Part::Encoder => &[Self::FinalNorm],
+            Part::Decoder => &[Self::FinalNorm, Self::Logits],
+            Part::Dit => &[Self::X0],
+        });
         sites
     }
 }
@@ -141,7 +170,8 @@ impl FromStr for Site {
             Some(("cross_attn", name)) => inner(name).map(Self::CrossAttn),
             _ => SITES.iter().find(|(_, name)| *name == text).map(|(site, _)| *site),
         };
-        site.ok_or_else(|| PointError::new(text, Self::all(true).iter().map(ToString::to_string)))
+        let known = || Part::ALL.into_iter().flat_map(Self::all).map(|site| site.to_string());
+        site.ok_or_else(|| PointError::new(text, known()))
     }
 }
 
@@ -167,10 +197,14 @@ impl HookPoint {
         Self { part: Part::Decoder, layer: layer.into(), site }
     }
 
+    /// A site of the diffusion transformer.
+    pub fn dit(layer: impl Into<Option<usize>>, site: Site) -> Self {
+        Self { part: Part::Dit, layer: layer.into(), site }
+    }
+
     /// Every point of a network of `layers` layers, in the order of the computation.
     pub fn all(part: Part, layers: usize) -> Vec<Self> {
-        let (layered, single): (Vec<_>, Vec<_>) =
-            Site::all(part == Part::Decoder).into_iter().partition(|site| site.is_layered());
+        let (layered, single): (Vec<_>, Vec<_>) = Site::all(part).into_iter().partition(|site| site.is_layered());
         let (first, last) = single.split_at(1);
         let outside = |sites: &[Site]| sites.iter().map(|&site| Self { part, layer: None, site }).collect::<Vec<_>>();
         let inside =
@@ -181,10 +215,7 @@ impl HookPoint {
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Encoder => "encoder",
-            Self::Decoder => "decoder",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -203,16 +234,8 @@ impl FromStr for HookPoint {
     fn from_str(text: &str) -> Result<Self, PointError> {
         let unknown = || PointError::new(text, ["decoder.3.resid_post".to_owned()].into_iter());
         let (part, rest) = text.split_once('.').ok_or_else(unknown)?;
-        let part = match part {
-            "encoder" => Part::Encoder,
-            "decoder" => Part::Decoder,
-            _ => {
-                return Err(PointError::new(
-                    text,
-                    ["encoder", "decoder"].map(|name| format!("{name}.{rest}")).into_iter(),
-                ));
-            }
-        };
+        let meant = || Part::ALL.into_iter().map(|part| format!("{part}.{rest}"));
+        let part = Part::named(part).ok_or_else(|| PointError::new(text, meant()))?;
         let (layer, site) = match rest.split_once('.') {
             Some((layer, site)) if layer.bytes().all(|byte| byte.is_ascii_digit()) && !layer.is_empty() => {
                 (Some(layer.parse().map_err(|_| unknown())?), site)
@@ -220,6 +243,10 @@ impl FromStr for HookPoint {
             _ => (None, rest),
         };
         let site: Site = site.parse().map_err(|error: PointError| error.within(text, site))?;
+        if !Site::all(part).contains(&site) {
+            let known = Site::all(part).into_iter();
+            return Err(PointError::new(text, known.map(|site| Self { part, layer, site }.to_string())));
+        }
         if site.is_layered() != layer.is_some() {
             let layer = layer.unwrap_or(0);
             let meant = Self { part, layer: site.is_layered().then_some(layer), site };

@@ -8,7 +8,7 @@ use std::{
 use burn::tensor::Tensor;
 
 use super::{
-    block::{Extent, HookTensors, Resolved, Rows, from_block, to_block},
+    block::{Extent, HookTensors, Resolved, Rows, from_block, positions, to_block},
     cache::{Cache, Recorder},
     point::{HookPoint, PointError},
     spec::Spec,
@@ -41,6 +41,12 @@ pub enum HookError {
         what: &'static str,
         /// Its length.
         len: usize,
+    },
+    /// Positions were named at a point of a network that sees one at a time.
+    #[error("hook point `{point}` has no positions beside its steps")]
+    NoPositions {
+        /// The point.
+        point: HookPoint,
     },
     /// A tensor of an edit that is missing or of the wrong shape.
     #[error("edit tensor `{name}`: {reason}")]
@@ -151,21 +157,22 @@ impl Hooks {
         let extent = self.extent.as_ref().expect("a model calls `Hooks::begin` before its first point");
         self.pending.remove(&point);
         let shape = x.dims();
+        let positions = positions(point, shape);
         let mut output = x;
         if let Some(edits) = self.edits.get(&point) {
-            let mut block = to_block(point.site, output);
+            let mut block = to_block(point, output);
             for edit in edits {
-                match edit.apply(point, block.clone(), extent) {
+                match edit.apply(point, block.clone(), positions, extent) {
                     Ok(changed) => block = changed,
                     Err(error) => self.failure = Some(error),
                 }
             }
-            output = from_block(point.site, block, shape);
+            output = from_block(point, block, shape);
         }
         for recorder in self.recorders.get_mut(&point).into_iter().flatten() {
             match extent.rows {
                 Rows::Even { sequences } => {
-                    recorder.record(to_block(point.site, output.clone()), sequences, extent.start);
+                    recorder.record(to_block(point, output.clone()), positions, sequences, extent.start);
                 }
                 Rows::Listed { .. } => self.failure = Some(HookError::Shared { point }),
             }

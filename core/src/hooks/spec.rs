@@ -86,14 +86,13 @@ impl FromStr for Selector {
     fn from_str(text: &str) -> Result<Self, PointError> {
         let unknown = || PointError::new(text, ["decoder.*.resid_post".to_owned()].into_iter());
         let (part, rest) = text.split_once('.').ok_or_else(unknown)?;
-        let part = match part {
-            "encoder" => Part::Encoder,
-            "decoder" => Part::Decoder,
-            _ => return Err(unknown()),
-        };
+        let part = Part::named(part).ok_or_else(unknown)?;
         let split = rest.find(|c: char| c.is_ascii_alphabetic()).or_else(|| rest.rfind('*')).ok_or_else(unknown)?;
         let (layers, site) = rest.split_at(split);
         let site = if site == "*" { None } else { Some(site.parse::<Site>().map_err(|_| near(text, part))?) };
+        if site.is_some_and(|site| !Site::all(part).contains(&site)) {
+            return Err(near(text, part));
+        }
         let number = |digits: &str| digits.parse::<usize>().map_err(|_| unknown());
         let layers = match layers.strip_suffix('.') {
             None if layers.is_empty() => Layers::Outside,
@@ -114,7 +113,7 @@ impl FromStr for Selector {
 
 fn near(text: &str, part: Part) -> PointError {
     let name = |site: &Site| if site.is_layered() { format!("{part}.*.{site}") } else { format!("{part}.{site}") };
-    PointError::new(text, Site::all(part == Part::Decoder).iter().map(name))
+    PointError::new(text, Site::all(part).iter().map(name))
 }
 
 impl Serialize for Selector {
@@ -142,6 +141,8 @@ pub enum Reduce {
     MeanTime,
     /// The last step alone.
     LastStep,
+    /// The mean over positions, per step, prompt and guidance branch; of networks that see a whole sequence at each step.
+    MeanPositions,
 }
 
 impl FromStr for Reduce {
@@ -153,9 +154,11 @@ impl FromStr for Reduce {
             "mean_prompts" => Ok(Self::MeanPrompts),
             "mean_time" => Ok(Self::MeanTime),
             "last_step" => Ok(Self::LastStep),
-            _ => {
-                Err(format!("no reducer `{text}`; there are `everything`, `mean_prompts`, `mean_time` and `last_step`"))
-            }
+            "mean_positions" => Ok(Self::MeanPositions),
+            _ => Err(format!(
+                "no reducer `{text}`; there are `everything`, `mean_prompts`, `mean_time`, `last_step` and \
+                 `mean_positions`"
+            )),
         }
     }
 }
@@ -187,7 +190,7 @@ impl FromStr for Capture {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
-    /// Generation steps (columns of the delayed codes, the first being 0), or tokens of the text encoder.
+    /// Generation steps (columns of the delayed codes, the first being 0), denoising steps, or tokens of the text encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Range<usize>>,
     /// Sequences of the batch, counted within a guidance branch.
@@ -199,6 +202,9 @@ pub struct Scope {
     /// Heads; only for sites that have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads: Option<Vec<usize>>,
+    /// Positions of the sequence that the network sees at every step; only for networks that see a whole one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Range<usize>>,
 }
 
 /// An axis of a tensor that an edit takes values from.
@@ -209,10 +215,12 @@ pub enum Axis {
     Branch,
     /// Sequences of the batch.
     Row,
-    /// Generation steps.
+    /// Generation or denoising steps.
     Step,
     /// Heads; codebooks for logits.
     Head,
+    /// Positions of the sequence that the network sees at every step.
+    Position,
     /// Width of the stream, of a head, of the MLP; keys of a pattern; tokens of logits.
     Feature,
 }

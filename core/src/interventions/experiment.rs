@@ -261,6 +261,7 @@ impl Experiment {
                 rows: Some(vec![index]),
                 branch: self.branch,
                 heads: place.head.map(|head| vec![head]),
+                positions: None,
             };
             let edit = |change| Edit { points: Selector::point(place.point()), scope: scope.clone(), change };
             edits.extend(self.changes(value).into_iter().map(edit));

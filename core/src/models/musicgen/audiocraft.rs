@@ -2,7 +2,7 @@
 //!
 //! Reference: audiocraft 1.3.0, models/loaders.py and models/builders.py (MIT).
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use pytorch_reader::{PickleValue, PytorchReader};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -94,9 +94,9 @@ pub(super) fn open(folder: &Path, t5: &Path) -> Result<(MusicgenConfig, Box<dyn 
         audio_encoder: codec_config(codec),
         decoder,
     };
-    let lm = remap(PyTorchFile::open(&lm_path, Some("best_state"))?, lm_names);
-    let codec = remap(PyTorchFile::open(&codec_path, Some("best_state"))?, |name, _| codec_names(name));
-    let text = remap(open_folder(t5)?, |name, _| t5_names(name));
+    let lm = Remapped::renaming(PyTorchFile::open(&lm_path, Some("best_state"))?, lm_names);
+    let codec = Remapped::renaming(PyTorchFile::open(&codec_path, Some("best_state"))?, |name, _| codec_names(name));
+    let text = Remapped::renaming(open_folder(t5)?, |name, _| t5_names(name));
     Ok((config, Box::new(Overlay(vec![Box::new(lm), Box::new(codec), Box::new(text)]))))
 }
 
@@ -168,15 +168,8 @@ fn xp_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
     serde_yaml_ng::from_str(&yaml).map_err(|error| config(format!("`xp.cfg`: {error}")))
 }
 
-/// New names and what they stand for, from the old ones.
-fn remap<S: Source>(source: S, rename: impl Fn(&str, &[usize]) -> Vec<(String, Taken)>) -> Remapped<S> {
-    let renamed = |name: String| rename(&name, &source.shape(&name).unwrap_or_default());
-    let names: BTreeMap<String, Taken> = source.names().into_iter().flat_map(renamed).collect();
-    Remapped::new(source, names)
-}
-
 fn whole(new: String, old: &str) -> Vec<(String, Taken)> {
-    vec![(new, Taken { from: old.to_owned(), rows: None })]
+    vec![(new, Taken::all(old))]
 }
 
 fn lm_names(name: &str, shape: &[usize]) -> Vec<(String, Taken)> {

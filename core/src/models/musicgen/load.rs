@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-
 use super::{GenerationConfig, MusicGen, MusicgenConfig, audiocraft};
+pub(super) use crate::checkpoint::read_json;
 use crate::{
     checkpoint::{LoadError, Placement, Source, Weights, open_folder},
     models::t5::{T5Tokenizer, TokenError},
@@ -95,10 +94,4 @@ impl MusicgenFiles {
 #[derive(serde::Deserialize)]
 struct ModelType {
     model_type: Option<String>,
-}
-
-/// A JSON file; the error says which field is at fault.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    serde_json::from_str(&text).map_err(|error| LoadError::Config { path: path.to_owned(), reason: error.to_string() })
 }

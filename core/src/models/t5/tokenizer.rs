@@ -61,11 +61,31 @@ impl T5Tokenizer {
         if prompt.trim().is_empty() {
             return Ok(vec![]);
         }
-        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
-        let ids = encoding.get_ids().to_vec();
+        let ids = self.ids(prompt)?;
         if ids.len() > self.limit {
             return Err(TokenError::TooLong { tokens: ids.len(), limit: self.limit });
         }
+        Ok(ids)
+    }
+
+    /// As [`Self::encode`], but what is too long is cut, the end token being kept; also says how many tokens were cut.
+    ///
+    /// # Errors
+    /// [`TokenError::OutOfVocabulary`] or [`TokenError::Tokenizer`].
+    pub fn encode_truncated(&self, prompt: &str) -> Result<(TokenIds, usize), TokenError> {
+        if prompt.trim().is_empty() {
+            return Ok((vec![], 0));
+        }
+        let mut ids = self.ids(prompt)?;
+        let cut = ids.len().saturating_sub(self.limit);
+        let end = ids.len().saturating_sub(1);
+        ids.drain(end - cut.min(end)..end);
+        Ok((ids, cut))
+    }
+
+    fn ids(&self, prompt: &str) -> Result<TokenIds, TokenError> {
+        let encoding = self.tokenizer.encode(prompt, true).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
+        let ids = encoding.get_ids().to_vec();
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.vocab_size) {
             return Err(TokenError::OutOfVocabulary { id, vocab_size: self.vocab_size });
         }
