@@ -1,8 +1,11 @@
 //! Sound: samples, their files, their rates.
 
 mod resample;
+mod sinc;
+mod spectrum;
 mod wav;
 
+pub(crate) use spectrum::{Banks, ShortTime, mirrored};
 pub use wav::WavFormat;
 
 /// Sound that cannot be read, written or changed as asked.

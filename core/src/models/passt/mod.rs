@@ -19,6 +19,7 @@ pub use vit::{Vit, VitOutput};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::checkpoint::{PyTorchFile, SafetensorsFile};
 use crate::{
+    audio::mirrored,
     checkpoint::{LoadError, Placement, Source, Weights},
     hooks::Hooks,
     metrics::{sigmoid, softmax},
@@ -257,7 +258,7 @@ impl Passt {
 impl Window {
     fn cut(&self, clip: &[f32]) -> Vec<f32> {
         let positions = self.start..self.start + self.samples;
-        positions.map(|position| clip[mel::mirrored(position, self.pad, clip.len())]).collect()
+        positions.map(|position| clip[mirrored(position, self.pad, clip.len())]).collect()
     }
 }
 

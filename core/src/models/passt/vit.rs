@@ -5,12 +5,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{
-        Tensor,
-        activation::{gelu, softmax},
-        module::conv2d,
-        ops::ConvOptions,
-    },
+    tensor::{Tensor, activation::softmax, module::conv2d, ops::ConvOptions},
 };
 
 use super::config::PasstConfig;
@@ -194,7 +189,7 @@ impl Block {
         let x = x + hooks.at(point(Site::SelfAttnOut), attended);
         let x = hooks.at(point(Site::ResidMid), x);
         let into_mlp = hooks.at(point(Site::MlpIn), x.clone());
-        let hidden = hooks.at(point(Site::MlpPost), gelu(self.fc1.forward(self.norm2.forward(into_mlp))));
+        let hidden = hooks.at(point(Site::MlpPost), self.fc1.forward_gelu(self.norm2.forward(into_mlp)));
         let x = x + hooks.at(point(Site::MlpOut), self.fc2.forward(hidden));
         hooks.at(point(Site::ResidPost), x)
     }
