@@ -12,12 +12,20 @@ use super::{LoadError, Overlay, SafetensorsFile, Source};
 /// # Errors
 /// As [`SafetensorsFile::open`]; [`LoadError::Config`] if the index names files outside the folder.
 pub(crate) fn open_folder(folder: &Path) -> Result<Box<dyn Source>, LoadError> {
+    open_named_folder(folder, "model")
+}
+
+/// As [`open_folder`], of files called `stem` instead of `model`.
+///
+/// # Errors
+/// As [`open_folder`].
+pub(crate) fn open_named_folder(folder: &Path, stem: &str) -> Result<Box<dyn Source>, LoadError> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let single = folder.join("model.safetensors");
-    let index_path = folder.join("model.safetensors.index.json");
+    let single = folder.join(format!("{stem}.safetensors"));
+    let index_path = folder.join(format!("{stem}.safetensors.index.json"));
     if single.exists() || !index_path.exists() {
         return Ok(Box::new(SafetensorsFile::open(&single)?));
     }

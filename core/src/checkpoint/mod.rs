@@ -8,20 +8,28 @@
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
+#[cfg(not(target_arch = "wasm32"))]
+mod json;
 mod matrix;
 mod pytorch;
 mod safetensors;
 mod source;
+mod taps;
+mod torch_tensor;
 mod weights;
 
 pub use error::LoadError;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use folder::open_folder;
+pub(crate) use folder::{open_folder, open_named_folder};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use json::read_json;
 pub(crate) use matrix::StoredMatrix;
 pub use matrix::{MatrixPacker, MatrixValues, PackedMatrix};
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
 pub(crate) use safetensors::floats_to_bytes;
 pub use source::{Overlay, RawTensor, Remapped, Source, Taken, TensorBytes};
+pub use taps::{PackedTaps, SnakeValues, TapValues};
+pub use torch_tensor::{TorchTensorError, read_torch_tensor};
 pub(crate) use weights::to_f32;
 pub use weights::{Placement, Weights};

@@ -1,8 +1,10 @@
-//! safetensors files, memory-mapped.
+//! safetensors files: memory-mapped, in memory, or wherever a reader finds their bytes.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
 };
 
 use safetensors::{
@@ -24,10 +26,21 @@ enum Content {
     #[cfg(not(target_arch = "wasm32"))]
     File {
         file: std::fs::File,
-        path: std::path::PathBuf,
+        path: PathBuf,
     },
     Memory(Vec<u8>),
+    /// Somewhere else; every tensor is read when it is used.
+    Reader {
+        read: Box<ReadRange>,
+        path: PathBuf,
+    },
 }
+
+/// Reads a range of a file's bytes.
+type ReadRange = dyn Fn(Range<u64>) -> io::Result<Vec<u8>> + Send + Sync;
+
+/// Longest header that is read; safetensors allows no longer one.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 impl SafetensorsFile {
     /// Reads the header of the file at `path`.
@@ -53,6 +66,41 @@ impl SafetensorsFile {
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, LoadError> {
         let (header, data_start) = parse(Path::new(name), &bytes)?;
         Ok(Self { header, data_start, content: Content::Memory(bytes) })
+    }
+
+    /// A file of `len` bytes that `read` finds piece by piece, such as one that a browser's user has picked: the header
+    /// now, every tensor when it is used. `name` appears in errors.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] if `read` fails or yields fewer bytes than it was asked for, [`LoadError::Corrupt`] if header
+    /// and length do not agree.
+    pub fn from_reader(
+        name: &str,
+        len: u64,
+        read: impl Fn(Range<u64>) -> io::Result<Vec<u8>> + Send + Sync + 'static,
+    ) -> Result<Self, LoadError> {
+        const PREFIX: u64 = size_of::<u64>() as u64;
+        let path = PathBuf::from(name);
+        let corrupt = |reason: String| LoadError::Corrupt { path: path.clone(), reason };
+        if len < PREFIX {
+            return Err(corrupt(format!("{len} bytes are less than a header's length")));
+        }
+        let prefix = read_exactly(&read, &path, 0..PREFIX)?;
+        let header_len = prefix.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let data_start = PREFIX.saturating_add(header_len);
+        if header_len > LONGEST_HEADER || data_start > len {
+            return Err(corrupt(format!("it says that its header has {header_len} bytes, the file has {len}")));
+        }
+        let header = read_exactly(&read, &path, PREFIX..data_start)?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|error| corrupt(format!("its header: {error}")))?;
+        // The header has no gaps, which its reader has checked, so that the end of the last tensor is that of the file.
+        let end = header.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0) as u64;
+        let expected = data_start + end;
+        if expected != len {
+            return Err(corrupt(format!("its header promises {expected} bytes, the file has {len}")));
+        }
+        Ok(Self { header, data_start: data_start as usize, content: Content::Reader { read: Box::new(read), path } })
     }
 
     /// The `__metadata__` of the header.
@@ -81,9 +129,25 @@ impl Source for SafetensorsFile {
                 map(file, range).map_err(|source| LoadError::Read { path: path.clone(), source })?.into()
             }
             Content::Memory(bytes) => bytes[range].into(),
+            Content::Reader { read, path } => read_exactly(read, path, range.start as u64..range.end as u64)?.into(),
         };
         Ok(RawTensor { dtype: info.dtype, shape: info.shape.clone(), bytes })
     }
+}
+
+fn read_exactly(
+    read: &impl Fn(Range<u64>) -> io::Result<Vec<u8>>,
+    path: &Path,
+    range: Range<u64>,
+) -> Result<Vec<u8>, LoadError> {
+    let asked = range.end - range.start;
+    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let bytes = read(range).map_err(failed)?;
+    if bytes.len() as u64 != asked {
+        let short = format!("{} bytes of {asked} could be read", bytes.len());
+        return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, short)));
+    }
+    Ok(bytes)
 }
 
 /// The header, which says where every tensor lies and that all of them are there, and the place where data begin.
@@ -128,4 +192,58 @@ pub(crate) fn floats_to_bytes(
         .map_err(failed)?;
     // A single entry of metadata: the bytes are the same in every run.
     ::safetensors::serialize(views, Some(HashMap::from([(key.to_owned(), json)]))).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Vec<u8> {
+        let tensors = [("a".to_owned(), vec![2], vec![1.0, 2.0]), ("b".to_owned(), vec![1, 3], vec![3.0, 4.0, 5.0])];
+        floats_to_bytes("test", tensors, ("note", "n".to_owned())).expect("a small file")
+    }
+
+    fn read_by_parts(bytes: Vec<u8>) -> Result<SafetensorsFile, LoadError> {
+        let len = bytes.len() as u64;
+        SafetensorsFile::from_reader("x.safetensors", len, move |range| {
+            Ok(bytes[range.start as usize..range.end as usize].to_vec())
+        })
+    }
+
+    #[test]
+    fn a_file_read_by_parts_holds_what_one_in_memory_does() {
+        let whole = SafetensorsFile::from_bytes("x.safetensors", file()).expect("a file");
+        let parts = read_by_parts(file()).expect("a file");
+        assert_eq!(parts.metadata(), whole.metadata());
+        for name in ["a", "b"] {
+            let (parts, whole) = (parts.read(name).expect("there"), whole.read(name).expect("there"));
+            assert_eq!((parts.shape, &*parts.bytes), (whole.shape, &*whole.bytes));
+        }
+        assert!(matches!(parts.read("c"), Err(LoadError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_cut_or_damaged_file_is_refused_before_its_tensors_are_read() {
+        for len in [0, 7, 8, 40, file().len() - 1] {
+            let Err(error) = read_by_parts(file()[..len].to_vec()) else { panic!("{len} bytes were taken") };
+            assert!(error.to_string().starts_with("`x.safetensors` is corrupt or truncated: "), "{error}");
+        }
+        let mut damaged = file();
+        damaged[6] = 1;
+        assert!(matches!(read_by_parts(damaged), Err(LoadError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn a_reader_that_gives_up_is_told_of() {
+        let failing = |_| Err(io::Error::other("the disk is gone"));
+        let Err(LoadError::Read { source, .. }) = SafetensorsFile::from_reader("x", 100, failing) else {
+            panic!("it was read");
+        };
+        assert_eq!(source.to_string(), "the disk is gone");
+        let short = |range: Range<u64>| Ok(file()[range.start as usize..range.end as usize - 1].to_vec());
+        let Err(LoadError::Read { source, .. }) = SafetensorsFile::from_reader("x", file().len() as u64, short) else {
+            panic!("it was read");
+        };
+        assert_eq!(source.to_string(), "7 bytes of 8 could be read");
+    }
 }

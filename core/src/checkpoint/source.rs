@@ -108,6 +108,13 @@ pub struct Taken {
     pub rows: Option<Range<usize>>,
 }
 
+impl Taken {
+    /// The whole of `from`.
+    pub fn all(from: &str) -> Self {
+        Self { from: from.to_owned(), rows: None }
+    }
+}
+
 /// A source seen through other names; a new name may stand for some rows of an old tensor.
 ///
 /// Old tensors that no new name mentions stay hidden: whoever builds the map answers for them.
@@ -120,6 +127,13 @@ impl<S: Source> Remapped<S> {
     /// `names`: new name → what it stands for.
     pub fn new(inner: S, names: BTreeMap<String, Taken>) -> Self {
         Self { inner, names }
+    }
+
+    /// `rename`: from an old name and its shape to the new names and what each stands for; none hides the tensor.
+    pub fn renaming(inner: S, rename: impl Fn(&str, &[usize]) -> Vec<(String, Taken)>) -> Self {
+        let renamed = |name: String| rename(&name, &inner.shape(&name).unwrap_or_default());
+        let names = inner.names().into_iter().flat_map(renamed).collect();
+        Self::new(inner, names)
     }
 }
 
