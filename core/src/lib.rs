@@ -7,11 +7,13 @@
 pub mod audio;
 pub mod checkpoint;
 pub mod concepts;
+pub mod diffusion;
 pub mod hooks;
 pub mod interventions;
 pub mod lens;
 pub mod metrics;
 pub mod models;
+pub mod musicologist;
 pub mod nn;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod probes;

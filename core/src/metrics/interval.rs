@@ -37,6 +37,48 @@ pub fn mean_interval(values: &[f64], level: f64, resamples: usize, seed: u64) ->
     Some(Interval { low, mean, high })
 }
 
+/// Percentile bootstrap intervals at `level` of several numbers about observations that come in clusters, such as the sounds
+/// of one prompt: whole clusters are drawn, since what is in one is alike.
+///
+/// `numbers` is told how many times each of the `clusters` clusters was drawn, and says what comes out; a number that is
+/// `None` of a draw, such as the recall of a class that was not drawn, is left out there. The first call is told that each
+/// was drawn once: these are the means, and what is `None` then stays so.
+///
+/// # Source
+/// Field and Welsh, "Bootstrapping clustered data", Journal of the Royal Statistical Society B 69(3), 2007.
+pub fn cluster_intervals<const N: usize>(
+    clusters: usize,
+    level: f64,
+    resamples: usize,
+    seed: u64,
+    numbers: impl Fn(&[u32]) -> [Option<f64>; N],
+) -> [Option<Interval>; N] {
+    let found = numbers(&vec![1; clusters]);
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let mut drawn: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(resamples));
+    let mut times = vec![0; clusters];
+    for _ in 0..resamples {
+        times.fill(0);
+        for _ in 0..clusters {
+            times[((u128::from(generator.next_u64()) * clusters as u128) >> 64) as usize] += 1;
+        }
+        for (all, number) in drawn.iter_mut().zip(numbers(&times)) {
+            all.extend(number);
+        }
+    }
+    let outside = (1.0 - level) / 2.0;
+    let mut drawn = drawn.into_iter();
+    found.map(|mean| {
+        let mut all = drawn.next().unwrap_or_default();
+        all.sort_by(f64::total_cmp);
+        mean.map(|mean| Interval {
+            low: quantile(&all, outside).unwrap_or(mean),
+            mean,
+            high: quantile(&all, 1.0 - outside).unwrap_or(mean),
+        })
+    })
+}
+
 /// Quantile `q` of sorted values, linear between neighbours as numpy's default; `None` if there is no value.
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
@@ -63,6 +105,22 @@ mod tests {
         assert!((interval.mean - 9.5).abs() < 1e-12);
         assert!((interval.high - interval.mean - 1.96 * 0.2883).abs() < 0.04, "{interval:?}");
         assert!((interval.mean - interval.low - 1.96 * 0.2883).abs() < 0.04, "{interval:?}");
+    }
+
+    #[test]
+    fn what_is_alike_counts_once() {
+        // 50 clusters of 8 equal values: as sure as of 50 values, not of 400.
+        let values: Vec<f64> = (0..50).map(|i| f64::from(i % 10)).collect();
+        let numbers = |times: &[u32]| {
+            let sum: f64 = values.iter().zip(times).map(|(value, times)| value * f64::from(8 * times)).sum();
+            [Some(sum / 400.0), None]
+        };
+        let [mean, none] = cluster_intervals(50, 0.95, 2000, 3, numbers);
+        let mean = mean.unwrap();
+        // Standard error: √((10² − 1) / 12 / 50) = 0.4062.
+        assert!((mean.mean - 4.5).abs() < 1e-12 && none.is_none());
+        assert!((mean.high - mean.mean - 1.96 * 0.4062).abs() < 0.06, "{mean:?}");
+        assert!((mean.mean - mean.low - 1.96 * 0.4062).abs() < 0.06, "{mean:?}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Fitting, through linfa.
+//! Fitting of what is cross-validated: two classes by [`LogisticRegression`], more through linfa.
 
 use linfa::{DatasetBase, traits::Fit};
 use linfa_linalg::cholesky::SolveC;
 use linfa_logistic::MultiLogisticRegression;
 use ndarray::{Array1, Array2, Axis};
 
-use super::{Features, Probe, ProbeError};
+use super::{Features, LogisticRegression, Probe, ProbeError};
 
 /// Gradient at which the logistic solver stops, summed over the rows.
 const TOLERANCE: f64 = 1e-5;
@@ -65,11 +65,21 @@ fn logistic(
     classes: usize,
     c: f64,
 ) -> Result<Array2<f64>, ProbeError> {
-    // Two classes have two opposite columns of weights here and one in scikit-learn, so half the penalty.
-    let alpha = if classes == 2 { 2.0 / c } else { 1.0 / c };
+    if classes == 2 {
+        let positive: Vec<bool> = labels.iter().map(|label| *label == 1).collect();
+        let in_rows = |of: &Array2<f64>| -> Vec<f32> { of.iter().map(|value| *value as f32).collect() };
+        let (values, tested_values) = (in_rows(&learnt), in_rows(tested));
+        let width = learnt.ncols();
+        let fitted = LogisticRegression::fit(Features::new(&values, width), &positive, c)?;
+        let scores = fitted.decision(Features::new(&tested_values, width));
+        return Ok(Array2::from_shape_fn(
+            (scores.len(), 2),
+            |(row, class)| if class == 1 { scores[row] } else { -scores[row] },
+        ));
+    }
     let targets: Array1<usize> = labels.iter().copied().collect();
     MultiLogisticRegression::default()
-        .alpha(alpha)
+        .alpha(1.0 / c)
         .gradient_tolerance(TOLERANCE)
         .max_iterations(MAX_STEPS)
         .fit(&DatasetBase::new(learnt, targets))

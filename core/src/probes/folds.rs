@@ -86,7 +86,7 @@ impl Folds {
 }
 
 /// Fisher and Yates.
-fn shuffle(values: &mut [usize], generator: &mut ChaCha8Rng) {
+pub(super) fn shuffle(values: &mut [usize], generator: &mut ChaCha8Rng) {
     for end in (1..values.len()).rev() {
         let chosen = (u128::from(generator.next_u64()) * (end as u128 + 1)) >> 64;
         values.swap(end, chosen as usize);

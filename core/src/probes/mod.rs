@@ -1,14 +1,25 @@
-//! Probes: how well a class can be read off activations by a linear model.
+//! Probes: how well a class can be read off activations by a linear model, and the classifiers of two classes that are
+//! followed over a trajectory.
 //!
-//! Cross-validated, with features standardised on the training part of every fold, and always beside what the most
-//! frequent class would achieve. Not in the browser: linfa's random numbers do not build there.
+//! [`cross_validate`] standardises features on the training part of every fold, and always says what the most frequent
+//! class would achieve. [`LogisticRegression`], [`SupportVectorMachine`] and [`Pca`] take features as they are, and
+//! their results are scikit-learn's. Not in the browser: linfa's random numbers do not build there.
 
 mod fit;
 mod folds;
+mod logistic;
+mod pca;
+mod products;
+mod split;
+mod svm;
 
 use serde::{Deserialize, Serialize};
 
 pub use folds::Folds;
+pub use logistic::LogisticRegression;
+pub use pca::Pca;
+pub use split::Split;
+pub use svm::{Gamma, SupportVectorMachine, SvmSettings};
 
 use crate::metrics::{Baseline, auroc, auroc_one_vs_rest, balanced_accuracy, majority_baseline};
 
@@ -57,6 +68,16 @@ pub enum ProbeError {
     Strength {
         /// What was asked for.
         found: f64,
+    },
+    /// More principal components than there can be.
+    #[error("{wanted} components of {rows} rows with {width} features")]
+    Components {
+        /// Rows.
+        rows: usize,
+        /// Features of each.
+        width: usize,
+        /// Components that were asked for.
+        wanted: usize,
     },
     /// The solver gave up.
     #[error("the probe could not be fitted: {reason}")]
@@ -128,6 +149,37 @@ impl<'a> Features<'a> {
     pub fn rows(&self) -> usize {
         self.values.len() / self.width
     }
+
+    /// Number of features of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The values of some rows.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn select(&self, rows: &[usize]) -> Vec<f32> {
+        let row = |row: &usize| &self.values[row * self.width..(row + 1) * self.width];
+        rows.iter().flat_map(row).copied().collect()
+    }
+
+    fn check_finite(&self) -> Result<(), ProbeError> {
+        match self.values.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(ProbeError::NotFinite { row: at / self.width, feature: at % self.width }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A label per row, of both kinds, and numbers alone.
+fn check_two_classes(features: Features<'_>, positive: &[bool]) -> Result<(), ProbeError> {
+    let rows = features.rows();
+    if positive.len() != rows {
+        return Err(ProbeError::Lengths { rows, what: "labels", found: positive.len() });
+    }
+    features.check_finite()?;
+    if positive.iter().all(|label| *label == positive[0]) { Err(ProbeError::OneClass) } else { Ok(()) }
 }
 
 /// Fits a probe on all folds but one and tests it on that one, for every fold.
@@ -146,9 +198,7 @@ pub fn cross_validate(
             return Err(ProbeError::Lengths { rows, what, found });
         }
     }
-    if let Some(at) = features.values.iter().position(|value| !value.is_finite()) {
-        return Err(ProbeError::NotFinite { row: at / features.width, feature: at % features.width });
-    }
+    features.check_finite()?;
     let classes = classes_of(labels);
     let baseline = majority_baseline(labels).filter(|_| classes.len() > 1).ok_or(ProbeError::OneClass)?;
     let dense: Vec<usize> = labels.iter().map(|label| classes.partition_point(|class| class < label)).collect();
