@@ -37,8 +37,13 @@ impl Token {
     }
 
     /// The value of the `Authorization` header.
-    pub(super) fn bearer(&self) -> String {
+    pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
+    }
+
+    /// `text` without the token, where a server has sent it back. What is as short as a word is no secret.
+    pub(crate) fn hidden_in(&self, text: &str) -> String {
+        if self.0.len() < 8 { text.to_owned() } else { text.replace(&self.0, "…") }
     }
 }
 
@@ -134,7 +139,7 @@ impl HubConfig {
 
         let mut config = Self::new(cache);
         if let Some(endpoint) = text("HF_ENDPOINT") {
-            config.endpoint = check_endpoint(&endpoint)?;
+            config.endpoint = check_address("HF_ENDPOINT", &endpoint, "HF_TOKEN")?;
         }
         if let Some(seconds) = text("HF_HUB_DOWNLOAD_TIMEOUT") {
             config.stall = match seconds.trim().parse::<u64>() {
@@ -152,7 +157,7 @@ impl HubConfig {
             config.token = find_token(&text, token_file.as_deref())?;
         }
         config.offline = truthy("HF_HUB_OFFLINE") || truthy("TRANSFORMERS_OFFLINE");
-        config.certificates = path("REQUESTS_CA_BUNDLE").or_else(|| path("SSL_CERT_FILE"));
+        config.certificates = certificates(lookup);
         config.home = home;
         Ok(config)
     }
@@ -178,20 +183,29 @@ fn find_token(text: &dyn Fn(&str) -> Option<String>, file: Option<&Path>) -> Res
     }
 }
 
-/// `text` without the slash at its end, if it can be the address of a Hub.
-fn check_endpoint(text: &str) -> Result<String, HubError> {
-    let bad = |reason: &str| HubError::BadSetting { setting: "HF_ENDPOINT".into(), reason: reason.into() };
+/// File of root certificates, from `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE`.
+pub(crate) fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
+    let home = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);
+    let value = get("REQUESTS_CA_BUNDLE").or_else(|| get("SSL_CERT_FILE"))?;
+    Some(value.to_str().map_or_else(|| PathBuf::from(&value), |text| expand_home(text, home.as_deref())))
+}
+
+/// `text`, the value of `setting`, without the slash at its end, if it can be the address of a server; `token` is the
+/// variable that a token belongs into.
+pub(crate) fn check_address(setting: &str, text: &str, token: &str) -> Result<String, HubError> {
+    let bad = |reason: String| HubError::BadSetting { setting: setting.into(), reason };
     let text = text.trim().trim_end_matches('/');
-    let uri: ureq::http::Uri = text.parse().map_err(|_| bad("not a URL"))?;
+    let uri: ureq::http::Uri = text.parse().map_err(|_| bad("not a URL".into()))?;
     if !matches!(uri.scheme_str(), Some("https" | "http")) {
-        return Err(bad("expected `https://…`"));
+        return Err(bad("expected `https://…`".into()));
     }
     // A password in the address would show up in every error.
     if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err(bad("it holds a user name or a password; pass a token in `HF_TOKEN` instead"));
+        return Err(bad(format!("it holds a user name or a password; pass a token in `{token}` instead")));
     }
     if uri.query().is_some() {
-        return Err(bad("it holds a `?`"));
+        return Err(bad("it holds a `?`".into()));
     }
     Ok(text.to_owned())
 }

@@ -15,7 +15,7 @@ use super::progress::{Event, Progress};
 use super::{HubConfig, HubError, HubId};
 
 /// A connection that brought this much was good: the next failure is counted as the first.
-const GOOD_PROGRESS: u64 = 1 << 20;
+pub(super) const GOOD_PROGRESS: u64 = 1 << 20;
 /// How often to look whether another process is done.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
@@ -236,7 +236,7 @@ pub(super) fn with_retries<T>(
 }
 
 /// Waits before the next attempt, or gives `error` back after too many.
-fn back_off(
+pub(super) fn back_off(
     config: &HubConfig,
     retries: u32,
     file: &str,

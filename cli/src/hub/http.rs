@@ -1,5 +1,6 @@
 //! Requests to the Hub: what is asked, which redirects are followed, and who sees the token.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ureq::Body;
@@ -41,40 +42,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(config: &HubConfig) -> Result<Self, HubError> {
-        let tls = match &config.certificates {
-            None => TlsConfig::builder().build(),
-            Some(path) => {
-                let bad = || HubError::BadSetting {
-                    setting: path.display().to_string(),
-                    reason: "expected a PEM file of certificates".into(),
-                };
-                let pem = std::fs::read(path).map_err(HubError::io("read the certificates", path))?;
-                let certificates: Vec<_> = parse_pem(&pem)
-                    .filter_map(|item| match item {
-                        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-                        Ok(_) => None,
-                        Err(_) => Some(Err(bad())),
-                    })
-                    .collect::<Result<_, _>>()?;
-                if certificates.is_empty() {
-                    return Err(bad());
-                }
-                TlsConfig::builder().root_certs(RootCerts::from(certificates)).build()
-            }
-        };
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(config.proxy.clone())
-            .user_agent(concat!("tonoscope/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(config.stall))
-            .timeout_connect(Some(config.stall))
-            .timeout_recv_response(Some(config.stall))
-            .timeout_per_read(Some(config.stall))
-            .timeout_per_write(Some(config.stall))
-            .tls_config(tls)
-            .build()
-            .new_agent();
+        let agent = agent(config.certificates.as_deref(), config.proxy.clone(), config.stall)?;
         Ok(Self { agent, endpoint: config.endpoint.clone(), token: config.token.clone(), stall: config.stall })
     }
 
@@ -87,7 +55,7 @@ impl Client {
     /// Asks for size and checksum of `file` at `revision`.
     pub(super) fn head(&self, id: &HubId, revision: &str, file: &str) -> Result<Answer, HubError> {
         let url = self.url(id, revision, file);
-        let response = self.follow(&Method::HEAD, &url, None)?;
+        let response = self.follow(&Method::HEAD, &url, &[])?;
         let commit = text(&response, "x-repo-commit").filter(|commit| is_commit(commit)).map(str::to_owned);
         let status = response.status();
         if status.as_u16() == 404 && is_missing_file(&response) {
@@ -114,8 +82,9 @@ impl Client {
     /// Asks for the content of `file` from byte `from` on. Status is 200, 206 or 416; all else is an error.
     pub(super) fn get(&self, id: &HubId, commit: &str, file: &str, from: u64) -> Result<Response<Body>, HubError> {
         let url = self.url(id, commit, file);
-        let range = (from > 0).then(|| format!("bytes={from}-"));
-        let response = self.follow(&Method::GET, &url, range.as_deref())?;
+        let range = format!("bytes={from}-");
+        let headers = [(header::RANGE, range.as_str())];
+        let response = self.follow(&Method::GET, &url, if from > 0 { &headers } else { &[] })?;
         match response.status().as_u16() {
             200 | 206 | 416 => Ok(response),
             404 if is_missing_file(&response) => Err(HubError::NoFile { id: id.to_string(), file: file.to_owned() }),
@@ -123,17 +92,39 @@ impl Client {
         }
     }
 
+    /// Asks for the content of `url`, no file of the Hub, from byte `from` on if it still has the `etag` that it had then.
+    /// Status is 200, 206 or 416; all else is an error.
+    pub(super) fn get_url(&self, url: &str, from: u64, etag: &str) -> Result<Response<Body>, HubError> {
+        let range = format!("bytes={from}-");
+        let headers = [(header::RANGE, range.as_str()), (header::IF_RANGE, etag)];
+        let response = self.follow(&Method::GET, url, if from > 0 { &headers } else { &[] })?;
+        match response.status().as_u16() {
+            200 | 206 | 416 => Ok(response),
+            status => Err(HubError::Status {
+                url: url.to_owned(),
+                status,
+                message: String::new(),
+                retry_after: text(&response, "retry-after").and_then(|seconds| seconds.trim().parse().ok()),
+            }),
+        }
+    }
+
     /// Sends a request and follows its redirects. `HEAD` stops where the Hub hands over to another host
     /// or says what it would hand over, since that answer carries the checksum.
-    fn follow(&self, method: &Method, url: &str, range: Option<&str>) -> Result<Response<Body>, HubError> {
+    fn follow(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &[(header::HeaderName, &str)],
+    ) -> Result<Response<Body>, HubError> {
         let refuse = |reason| HubError::Redirect { url: url.to_owned(), reason };
         let home: Uri = self.endpoint.parse().map_err(|_| refuse("the address of the Hub is no URL"))?;
         let mut target: Uri = url.parse().map_err(|_| refuse("not a URL"))?;
         for _ in 0..=MAX_REDIRECTS {
             let mut request =
                 ureq::http::Request::builder().method(method).uri(&target).header(header::ACCEPT_ENCODING, "identity");
-            if let Some(range) = range {
-                request = request.header(header::RANGE, range);
+            for (name, value) in headers {
+                request = request.header(name, *value);
             }
             if let Some(token) = &self.token
                 && may_see_token(&target, &home)
@@ -163,25 +154,9 @@ impl Client {
 
     /// A ureq error in our words, without addresses: those of a CDN carry signatures.
     pub(super) fn explain(&self, url: &str, error: ureq::Error) -> HubError {
-        use ureq::Error;
         let url = url.to_owned();
-        let reason = match error {
-            Error::Timeout(_) => return HubError::Stalled { url, seconds: self.stall.as_secs_f64() },
-            Error::Io(error) => match error.kind() {
-                std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => {
-                    return HubError::Stalled { url, seconds: self.stall.as_secs_f64() };
-                }
-                _ => error.to_string(),
-            },
-            Error::Rustls(error) => error.to_string(),
-            Error::HostNotFound => "the host name is not known".into(),
-            Error::ConnectionFailed => "the connection failed".into(),
-            Error::BadUri(_) => "not a URL".into(),
-            Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => "the proxy did not connect".into(),
-            Error::Http(_) | Error::Protocol(_) | Error::LargeResponseHeader(..) => {
-                "the answer is not valid HTTP".into()
-            }
-            other => printable(&other.to_string()),
+        let Some(reason) = reason(error) else {
+            return HubError::Stalled { url, seconds: self.stall.as_secs_f64() };
         };
         if reason.starts_with("invalid peer certificate") {
             return HubError::Certificate { url, reason };
@@ -210,6 +185,73 @@ impl Client {
     }
 }
 
+/// A client for the web that follows no redirect and takes any status for an answer.
+///
+/// `certificates`: a PEM file of root certificates instead of Mozilla's. A connection that brings no byte for `stall` is
+/// given up.
+///
+/// # Errors
+/// [`HubError::Io`] or [`HubError::BadSetting`] if the certificates cannot be read.
+pub(crate) fn agent(
+    certificates: Option<&Path>,
+    proxy: Option<ureq::Proxy>,
+    stall: Duration,
+) -> Result<ureq::Agent, HubError> {
+    let tls = match certificates {
+        None => TlsConfig::builder().build(),
+        Some(path) => {
+            let bad = || HubError::BadSetting {
+                setting: path.display().to_string(),
+                reason: "expected a PEM file of certificates".into(),
+            };
+            let pem = std::fs::read(path).map_err(HubError::io("read the certificates", path))?;
+            let certificates: Vec<_> = parse_pem(&pem)
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+                    Ok(_) => None,
+                    Err(_) => Some(Err(bad())),
+                })
+                .collect::<Result<_, _>>()?;
+            if certificates.is_empty() {
+                return Err(bad());
+            }
+            TlsConfig::builder().root_certs(RootCerts::from(certificates)).build()
+        }
+    };
+    Ok(ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(proxy)
+        .user_agent(concat!("tonoscope/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(stall))
+        .timeout_connect(Some(stall))
+        .timeout_recv_response(Some(stall))
+        .timeout_per_read(Some(stall))
+        .timeout_per_write(Some(stall))
+        .tls_config(tls)
+        .build()
+        .new_agent())
+}
+
+/// A ureq error in our words, without addresses; `None`: nothing came in time.
+pub(crate) fn reason(error: ureq::Error) -> Option<String> {
+    use ureq::Error;
+    Some(match error {
+        Error::Timeout(_) => return None,
+        Error::Io(error) => match error.kind() {
+            std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => return None,
+            _ => error.to_string(),
+        },
+        Error::Rustls(error) => error.to_string(),
+        Error::HostNotFound => "the host name is not known".into(),
+        Error::ConnectionFailed => "the connection failed".into(),
+        Error::BadUri(_) => "not a URL".into(),
+        Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => "the proxy did not connect".into(),
+        Error::Http(_) | Error::Protocol(_) | Error::LargeResponseHeader(..) => "the answer is not valid HTTP".into(),
+        other => printable(&other.to_string()),
+    })
+}
+
 /// A 404 for the file rather than for its repository or revision.
 fn is_missing_file(response: &Response<Body>) -> bool {
     match text(response, "x-error-code") {
@@ -220,15 +262,18 @@ fn is_missing_file(response: &Response<Body>) -> bool {
 }
 
 /// A header as text.
-pub(super) fn text<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+pub(crate) fn text<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
 /// Only the Hub that the user named sees the token, and over the network only when nobody else can read it.
 fn may_see_token(target: &Uri, home: &Uri) -> bool {
-    let is_private =
-        target.scheme_str() == Some("https") || matches!(target.host(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    same_origin(target, home) && is_private
+    same_origin(target, home) && is_private(target)
+}
+
+/// Whether nobody between here and there can read along.
+pub(crate) fn is_private(target: &Uri) -> bool {
+    target.scheme_str() == Some("https") || matches!(target.host(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 fn same_origin(a: &Uri, b: &Uri) -> bool {

@@ -3,7 +3,7 @@
 //! The cache is the one of Python's `huggingface_hub`, so what was downloaded already is used, and what is
 //! downloaded here is found there. Reading order: [`name`](ModelRef) (what `--model` may say),
 //! [`config`](HubConfig) (the environment), [`wanted`](Wanted) (which files make a checkpoint),
-//! [`store`](Store) (from a model to a folder), `http` and `download` (how they come), `manage` and
+//! [`store`](Store) (from a model to a folder), `http`, `download` and `plain` (how they come), `manage` and
 //! `verify` (what `tonoscope models` does with them).
 //!
 //! Nothing here prints or ends the process. The environment is read in [`HubConfig::from_env`] alone.
@@ -19,6 +19,7 @@ mod http;
 mod layout;
 mod manage;
 mod name;
+mod plain;
 mod progress;
 mod store;
 #[cfg(test)]
@@ -28,10 +29,14 @@ mod wanted;
 
 pub(crate) use checksum::hex;
 pub use config::{HubConfig, Token};
+pub(crate) use config::{certificates, check_address};
 pub use error::HubError;
+pub(crate) use http::{agent, is_private, reason, text};
 pub use manage::{CachedModel, Removed, Snapshot};
 pub use name::{HubId, ModelRef, NameError, known_names};
+pub(crate) use plain::fetch_url;
 pub use progress::{Event, Progress};
 pub use store::{Checkpoint, Store};
 pub use verify::{FileCheck, Outcome, all_sound};
-pub use wanted::{Inventory, MUSICGEN, Wanted, Weights};
+pub(crate) use wanted::printable;
+pub use wanted::{CLAP, Inventory, KINDS, MUSICGEN, STABLE_AUDIO, T5, Wanted, Weights};

@@ -11,6 +11,12 @@ const KNOWN: &[(&str, &str)] = &[
     ("musicgen-stereo-small", "facebook/musicgen-stereo-small"),
     ("musicgen-stereo-medium", "facebook/musicgen-stereo-medium"),
     ("musicgen-stereo-large", "facebook/musicgen-stereo-large"),
+    ("stable-audio-open-1.0", "stabilityai/stable-audio-open-1.0"),
+    ("larger_clap_general", "laion/larger_clap_general"),
+    ("larger_clap_music", "laion/larger_clap_music"),
+    ("larger_clap_music_and_speech", "laion/larger_clap_music_and_speech"),
+    ("clap-htsat-unfused", "laion/clap-htsat-unfused"),
+    ("clap-htsat-fused", "laion/clap-htsat-fused"),
 ];
 
 /// Relatives of MusicGen that tonoscope cannot run, by how the name starts.

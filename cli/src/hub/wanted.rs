@@ -50,6 +50,39 @@ pub const MUSICGEN: Wanted = Wanted {
     ],
 };
 
+/// Stable Audio, as stable-audio-tools keeps it; its text encoder lies elsewhere.
+pub const STABLE_AUDIO: Wanted = Wanted {
+    config: "model_config.json",
+    model_types: &["diffusion_cond"],
+    optional: &[],
+    weights: &[
+        Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" },
+        Weights::Files(&["model_config.json", "model.ckpt"]),
+    ],
+};
+
+/// A T5 text encoder.
+pub const T5: Wanted = Wanted {
+    config: "config.json",
+    model_types: &["t5"],
+    optional: &["tokenizer.json"],
+    weights: &[Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" }],
+};
+
+/// CLAP, as transformers keeps it. The pickled weights come with the same configuration.
+pub const CLAP: Wanted = Wanted {
+    config: "config.json",
+    model_types: &["clap"],
+    optional: &["preprocessor_config.json", "tokenizer.json"],
+    weights: &[
+        Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" },
+        Weights::Files(&["config.json", "pytorch_model.bin"]),
+    ],
+};
+
+/// Every kind of model.
+pub const KINDS: &[&Wanted] = &[&MUSICGEN, &STABLE_AUDIO, &T5, &CLAP];
+
 /// What a folder has of the [`Wanted`] files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Inventory {
@@ -187,6 +220,6 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, HubError> {
 }
 
 /// Foreign text for an error: short, and without characters that a terminal obeys.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

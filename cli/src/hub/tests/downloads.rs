@@ -233,7 +233,7 @@ fn token_goes_to_the_hub_and_not_to_its_cdn() {
     let store = Store::new(HubConfig { token, ..config(cache.path(), &hub) });
     let found = fetch(&store).unwrap();
     assert_eq!(fs::read(found.folder.join("model.safetensors")).unwrap(), weights);
-    let sent = |request: &server::Request| request.headers.get("authorization").cloned();
+    let sent = |request: &tonoscope_tests::server::Request| request.headers.get("authorization").cloned();
     assert!(hub.log().iter().all(|request| sent(request).as_deref() == Some("Bearer hf_secret")));
     assert!(cdn.log().iter().all(|request| sent(request).is_none()));
     assert_eq!(cdn.ranges("model.safetensors"), [None, Some("bytes=20000-".into())]);

@@ -1,23 +1,16 @@
 //! A Hub on 127.0.0.1 that can misbehave.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use tonoscope_tests::server::{Request, head, serve};
 
 pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// A request as it came in.
-#[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) headers: BTreeMap<String, String>,
-}
 
 /// What goes wrong with one `GET`.
 #[derive(Debug, Clone)]
@@ -60,19 +53,9 @@ pub(super) struct FakeHub {
 
 impl FakeHub {
     pub(super) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let hub = Self {
-            address: format!("http://{}", listener.local_addr().unwrap()),
-            state: Arc::new(Mutex::new(State::default())),
-        };
-        let server = hub.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let server = server.clone();
-                std::thread::spawn(move || server.serve(stream));
-            }
-        });
-        hub
+        let state = Arc::new(Mutex::new(State::default()));
+        let served = Self { address: String::new(), state: Arc::clone(&state) };
+        Self { address: serve(move |request, stream| served.answer(request, stream)), state }
     }
 
     pub(super) fn with(self, name: &str, content: impl Into<Vec<u8>>) -> Self {
@@ -108,14 +91,6 @@ impl FakeHub {
     pub(super) fn ranges(&self, file: &str) -> Vec<Option<String>> {
         let gets = self.log().into_iter().filter(|r| r.method == "GET" && r.path.ends_with(&format!("/{file}")));
         gets.map(|request| request.headers.get("range").cloned()).collect()
-    }
-
-    fn serve(&self, stream: TcpStream) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let Some(request) = read_request(&mut reader) else { return };
-        let mut stream = stream;
-        let _ = self.answer(&request, &mut stream);
-        let _ = stream.flush();
     }
 
     fn answer(&self, request: &Request, stream: &mut TcpStream) -> std::io::Result<()> {
@@ -193,26 +168,5 @@ pub(super) fn etag(file: &str, content: &[u8]) -> String {
         hex(&Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize())
     } else {
         hex(&Sha256::digest(content))
-    }
-}
-
-fn head(stream: &mut TcpStream, status: u16, headers: &str, length: usize) -> std::io::Result<()> {
-    write!(stream, "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n")
-}
-
-fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
-    let mut line = String::new();
-    reader.by_ref().take(10_000).read_line(&mut line).ok()?;
-    let mut words = line.split_whitespace();
-    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let path = path.split('?').next()?.to_owned();
-    let mut headers = BTreeMap::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        match line.trim_end().split_once(':') {
-            Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
-            None => return Some(Request { method, path, headers }),
-        };
     }
 }
