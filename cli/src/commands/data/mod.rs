@@ -1,0 +1,30 @@
+//! `tonoscope data`
+
+mod notes;
+mod programs;
+mod qualities;
+mod soundfont;
+mod vorbis;
+
+use std::io::Write;
+
+use anyhow::Result;
+
+/// Make data to try experiments on
+#[derive(Debug, clap::Args)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Render notes of real instruments in NSynth's layout
+    Notes(notes::NotesArgs),
+}
+
+pub(crate) fn run(args: &DataArgs, out: &mut dyn Write) -> Result<()> {
+    match &args.action {
+        Action::Notes(args) => notes::run(args, out),
+    }
+}
