@@ -15,6 +15,7 @@ use crate::{
     commands::concept_args::ConceptArgs,
     failure::Misuse,
     judge::JudgeArgs,
+    second_judge::SecondJudgeArgs,
     session::FoundModel,
     study::{Basis, LayerList, StudyArgs},
 };
@@ -77,6 +78,8 @@ pub(crate) struct InterveneArgs {
     pub(super) rows: usize,
     #[command(flatten)]
     pub(super) judge: JudgeArgs,
+    #[command(flatten)]
+    pub(super) second: SecondJudgeArgs,
     #[command(flatten)]
     pub(super) study: StudyArgs,
 }
@@ -178,6 +181,7 @@ impl InterveneArgs {
             prompts: if self.prompt.is_empty() { None } else { Some(self.prompt.clone()) },
             extremes: self.save_extremes,
             tokens: self.study.tokens,
+            second: None,
         })
     }
 

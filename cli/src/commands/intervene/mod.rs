@@ -25,6 +25,7 @@ use self::{
 use crate::{
     files::OutputFolder,
     interrupt, progress,
+    second_judge::SecondJudge,
     study::{StudyRecord, StudyTimings, unfinished},
     units::Units,
 };
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
     let how = args.study.sampling.generate(args.study.duration, &found)?;
     let judge = args.judge.find()?;
     let mut plan = args.plan(&set, &judge.labels, &found, &how)?;
+    let second = args.second.find(plan.concepts.iter().map(|concept| concept.name.as_str()))?;
     let places = plan.places()?;
     let prompts = Prompts::new(&found, &plan)?;
     let units = plan.units();
@@ -63,6 +65,8 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
     ready.basis.judge = Some(judge.sha256()?);
     plan.basis = ready.basis.clone();
     let judge = judge.load(opened.placement.clone())?;
+    let second = second.map(|second| second.load(&opened)).transpose()?;
+    plan.second = second.as_ref().map(SecondJudge::plan);
     let mut timings = StudyTimings { load_s: started.elapsed().as_secs_f64(), ..StudyTimings::default() };
     let kept = Units::open(&folder, &serde_json::to_value(&plan)?, args.study.overwrite)?;
     let share = args.study.job.job()?.share(units.len(), "prompts of pairs");
@@ -76,6 +80,7 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
         plan: &plan,
         places: &places,
         judge: &judge,
+        second: second.as_ref(),
         folder: &folder,
         rows: args.rows,
     };

@@ -10,7 +10,7 @@ use tonoscope_core::{
     interventions::{Experiment, Feed, PUBLISHED_ROWS, Place, Technique, places},
 };
 
-use crate::study::Basis;
+use crate::{second_judge::SecondPlan, study::Basis};
 
 /// A concept, or a file of prompts that stands for one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub(crate) struct InterventionPlan {
     pub(crate) prompts: Option<Vec<String>>,
     pub(crate) extremes: usize,
     pub(crate) tokens: bool,
+    /// The second judge, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) second: Option<SecondPlan>,
 }
 
 /// One prompt of one pair: what is done in one go and kept.
@@ -148,6 +151,7 @@ impl InterventionPlan {
             "guidance": basis.guidance,
             "sampling": basis.sampling,
             "judge": basis.judge,
+            "second_judge": self.second,
         })
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
+    audio::Waveform,
     hooks::Hooks,
     interventions::{InterventionError, Means, MeansError, Place, Technique, self_patch},
     metrics::{log_odds_effect, log_softmax},
@@ -21,6 +22,7 @@ use crate::{
     files::OutputFolder,
     interrupt,
     judge::{Judge, as_heard, classify_clips},
+    second_judge::SecondJudge,
     study::write_wave,
     tensors,
 };
@@ -32,6 +34,9 @@ type Codes = Vec<Vec<u32>>;
 pub(super) struct CleanUnit {
     /// What the judge says: logits.
     pub(super) logits: Vec<f32>,
+    /// What the second judge says, `[concept]`; empty without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) second: Vec<f32>,
     /// `[codebook][frame]`
     pub(super) codes: Codes,
     /// Where the run was patched with its own activations.
@@ -48,6 +53,9 @@ pub(super) struct Outcome {
     /// `[place][class]`
     #[serde(skip)]
     pub(super) logits: Vec<Vec<f32>>,
+    /// What the second judge says, `[place][concept]`; empty without one.
+    #[serde(skip)]
+    pub(super) second: Vec<Vec<f32>>,
     /// `[place · control][class]`
     #[serde(skip)]
     pub(super) random: Vec<Vec<f32>>,
@@ -78,6 +86,7 @@ pub(super) struct Worker<'a> {
     pub(super) plan: &'a InterventionPlan,
     pub(super) places: &'a [Place],
     pub(super) judge: &'a Judge,
+    pub(super) second: Option<&'a SecondJudge>,
     pub(super) folder: &'a OutputFolder,
     pub(super) rows: usize,
 }
@@ -109,8 +118,16 @@ impl Worker<'_> {
         } else {
             None
         };
+        let second = self.judged_again(std::slice::from_ref(&wave))?.pop().unwrap_or_default();
         let logits = self.judged(vec![wave])?.remove(0).logits;
-        Ok(CleanUnit { logits, patched_at: place.to_string(), self_patch_equal: patched == codes, codes, audio })
+        Ok(CleanUnit {
+            logits,
+            second,
+            patched_at: place.to_string(),
+            self_patch_equal: patched == codes,
+            codes,
+            audio,
+        })
     }
 
     /// Intervenes on a prompt.
@@ -136,6 +153,7 @@ impl Worker<'_> {
             let waves = pollster::block_on(tensors::decode_all(self.model, &rows.changed))?;
             let random = pollster::block_on(tensors::decode_all(self.model, &rows.random))?;
             let kept = if self.plan.extremes > 0 { waves.clone() } else { vec![] };
+            let second = self.judged_again(&waves)?;
             let logits: Vec<Vec<f32>> = self.judged(waves)?.into_iter().map(|said| said.logits).collect();
             let random: Vec<Vec<f32>> = self.judged(random)?.into_iter().map(|said| said.logits).collect();
             let mut outcome = Outcome {
@@ -143,6 +161,7 @@ impl Worker<'_> {
                 codes: if self.plan.tokens { rows.changed } else { vec![] },
                 extremes: vec![],
                 logits,
+                second,
                 random,
             };
             if self.plan.extremes > 0 {
@@ -159,7 +178,7 @@ impl Worker<'_> {
         technique: Technique,
         clean: &CleanUnit,
         logits: &[Vec<f32>],
-        waves: &[tonoscope_core::audio::Waveform],
+        waves: &[Waveform],
     ) -> Result<Vec<Extreme>> {
         let (from, to) = (&self.plan.concepts[unit.pair.0], &self.plan.concepts[unit.pair.1]);
         let (Some(original), Some(desired)) = (from.class, to.class) else { return Ok(vec![]) };
@@ -182,10 +201,15 @@ impl Worker<'_> {
         Ok(kept)
     }
 
-    fn judged(&self, waves: Vec<tonoscope_core::audio::Waveform>) -> Result<Vec<Classified>> {
+    fn judged(&self, waves: Vec<Waveform>) -> Result<Vec<Classified>> {
         let config = self.judge.passt.config();
         let clips = waves.into_iter().map(|wave| as_heard(config, wave)).collect::<Result<Vec<_>>>()?;
         classify_clips(&self.judge.passt, &clips, &mut |_| interrupt::check())
+    }
+
+    /// What the second judge says, `[wave][concept]`; nothing without one.
+    fn judged_again(&self, waves: &[Waveform]) -> Result<Vec<Vec<f32>>> {
+        self.second.map_or(Ok(vec![]), |second| second.judge(waves.to_vec()))
     }
 }
 
@@ -211,7 +235,7 @@ pub(super) fn to_bytes(unit: &PairUnit) -> Result<Vec<u8>> {
     let mut stored: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = vec![];
     for (technique, outcome) in unit {
         let name = technique_name(*technique);
-        for (what, rows) in [("logits", &outcome.logits), ("random", &outcome.random)] {
+        for (what, rows) in [("logits", &outcome.logits), ("second", &outcome.second), ("random", &outcome.random)] {
             if let Some(first) = rows.first() {
                 let bytes = rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
                 stored.push((format!("{name}.{what}"), Dtype::F32, vec![rows.len(), first.len()], bytes));
@@ -249,6 +273,7 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<PairUnit> {
             Ok(values.chunks(*classes).map(<[f32]>::to_vec).collect())
         };
         outcome.logits = rows("logits")?;
+        outcome.second = rows("second")?;
         outcome.random = rows("random")?;
         if let Ok(tensor) = file.tensor(&format!("{name}.codes")) {
             let [_, codebooks, frames] = tensor.shape() else { return Err(anyhow!("`{name}.codes` has another rank")) };

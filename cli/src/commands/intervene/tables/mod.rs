@@ -42,6 +42,10 @@ struct ScoreRow<'a> {
     effect_desired: Option<f64>,
     effect_published_classes: Option<f64>,
     kl: f64,
+    /// Effect by the second judge, between the texts of both concepts.
+    second_effect: Option<f64>,
+    second_original: Option<f64>,
+    second_desired: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +90,10 @@ pub(super) struct Summary {
     pub(super) permuted_effect: Option<f64>,
     /// Share of those pairs, this one counted, whose effect is at least as large.
     pub(super) permutation_p: Option<f64>,
+    /// Mean effect by the second judge.
+    pub(super) second_effect: Option<f64>,
+    pub(super) second_low: Option<f64>,
+    pub(super) second_high: Option<f64>,
 }
 
 /// Means over all pairs of two categories.
@@ -114,6 +122,8 @@ struct Gathered {
     random_kl: Vec<f64>,
     /// Sum over prompts of the effect for the classes of every other ordered pair.
     permuted: Vec<f64>,
+    /// By the second judge.
+    second: Vec<f64>,
 }
 
 /// Makes tables and figures of the finished units, and prints what they say.
@@ -154,6 +164,7 @@ pub(crate) fn finish(
                 let published =
                     classes(from.published, to.published).map(|(a, b)| log_odds_effect(&before, &after, a, b));
                 let kl = kl_divergence(&before, &after);
+                let second = outcome.second.get(index).map(|said| second_effect(&clean, said, unit.pair));
                 scores.push(ScoreRow {
                     from: &from.name,
                     to: &to.name,
@@ -168,9 +179,13 @@ pub(crate) fn finish(
                     effect_desired: effect.map(|effect| effect.desired),
                     effect_published_classes: published.map(Effect::total),
                     kl,
+                    second_effect: second.map(Effect::total),
+                    second_original: second.map(|effect| effect.original),
+                    second_desired: second.map(|effect| effect.desired),
                 })?;
                 let of = gathered.entry((unit.pair, *technique, index)).or_default();
                 of.kl.push(kl);
+                of.second.extend(second.map(Effect::total));
                 if let (Some(effect), Some((a, b))) = (effect, classes(from.class, to.class)) {
                     of.effects.push(effect);
                     of.permute(plan, unit.pair, &before, &after);
@@ -182,25 +197,8 @@ pub(crate) fn finish(
                     }
                 }
             }
-            for extreme in &outcome.extremes {
-                audio.push(AudioRow {
-                    file: format!("audio/{}", extreme.file),
-                    group: extreme.rank.clone(),
-                    label: format!("{name} {}", extreme.place),
-                    prompt: prompt.clone(),
-                    details: format!("{} to {}, effect {:.3}", from.name, to.name, extreme.effect),
-                })?;
-            }
         }
-        if let Some(file) = &clean.audio {
-            audio.push(AudioRow {
-                file: format!("audio/{file}"),
-                group: "clean".to_owned(),
-                label: "without intervention".to_owned(),
-                prompt: prompt.clone(),
-                details: format!("{} to {}", from.name, to.name),
-            })?;
-        }
+        push_audio(&mut audio, plan, unit, &clean, &made)?;
         arrays.push(plan, unit, &clean, &made, folder)?;
     }
     scores.write(folder, "scores.csv")?;
@@ -225,12 +223,50 @@ pub(crate) fn finish(
     report(plan, &summaries, failed, folder, as_json, out)
 }
 
+/// What of a unit can be listened to.
+fn push_audio(
+    audio: &mut Table<AudioRow>,
+    plan: &InterventionPlan,
+    unit: Unit,
+    clean: &CleanUnit,
+    made: &PairUnit,
+) -> Result<()> {
+    let (from, to) = (&plan.concepts[unit.pair.0].name, &plan.concepts[unit.pair.1].name);
+    let prompt = &plan.intervened(unit.pair.0)[unit.prompt];
+    for (technique, outcome) in made {
+        for extreme in &outcome.extremes {
+            audio.push(AudioRow {
+                file: format!("audio/{}", extreme.file),
+                group: extreme.rank.clone(),
+                label: format!("{} {}", technique_name(*technique), extreme.place),
+                prompt: prompt.clone(),
+                details: format!("{from} to {to}, effect {:.3}", extreme.effect),
+            })?;
+        }
+    }
+    if let Some(file) = &clean.audio {
+        audio.push(AudioRow {
+            file: format!("audio/{file}"),
+            group: "clean".to_owned(),
+            label: "without intervention".to_owned(),
+            prompt: prompt.clone(),
+            details: format!("{from} to {to}"),
+        })?;
+    }
+    Ok(())
+}
+
 fn read(plan: &InterventionPlan, units: &Units, unit: Unit) -> Result<(CleanUnit, PairUnit)> {
     let (name, clean_name) = (plan.name(unit), plan.clean_name(unit));
     let clean = serde_json::from_slice(&units.read(&clean_name)?);
     let clean: CleanUnit = clean.with_context(|| format!("unit `{clean_name}` is damaged"))?;
     let made = from_bytes(&units.read(&name)?).with_context(|| format!("unit `{name}` is damaged"))?;
     Ok((clean, made))
+}
+
+/// The effect by the second judge, who tells the concepts of the run apart by their texts.
+fn second_effect(clean: &CleanUnit, said: &[f32], (from, to): (usize, usize)) -> Effect {
+    log_odds_effect(&log_probabilities(&clean.second), &log_probabilities(said), from, to)
 }
 
 fn classes(original: Option<usize>, desired: Option<usize>) -> Option<(usize, usize)> {
@@ -272,6 +308,7 @@ impl Gathered {
         let precision = interval(&precisions).unwrap_or(nan);
         let random = interval(&self.random);
         let permuted: Vec<f64> = self.permuted.iter().map(|sum| sum / totals.len() as f64).collect();
+        let second = interval(&self.second);
         let above = |effect: f64| permuted.iter().filter(|&&other| other >= effect).count();
         Summary {
             from: from.name.clone(),
@@ -299,6 +336,9 @@ impl Gathered {
             permutation_p: effect
                 .filter(|_| !permuted.is_empty())
                 .map(|of| (above(of.mean) + 1) as f64 / (permuted.len() + 1) as f64),
+            second_effect: second.map(|of| of.mean),
+            second_low: second.map(|of| of.low),
+            second_high: second.map(|of| of.high),
         }
     }
 }
@@ -351,7 +391,11 @@ fn report(
         writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
         return Ok(());
     }
-    writeln!(out, "{:>9}  {:<20}  {:>9}  {:>9}  {:>10}", "technique", "site", "effect", "precision", "best layer")?;
+    writeln!(
+        out,
+        "{:>9}  {:<20}  {:>9}  {:>9}  {:>10}  {:>12}",
+        "technique", "site", "effect", "precision", "best layer", "second judge"
+    )?;
     for &technique in &plan.techniques {
         for site in &plan.sites {
             let of = |of: &&Summary| of.technique == technique_name(technique) && of.site == *site;
@@ -359,13 +403,19 @@ fn report(
             let effects: Vec<f64> = members.iter().filter_map(|of| of.effect).collect();
             let best =
                 members.iter().max_by(|a, b| a.effect.unwrap_or(f64::NAN).total_cmp(&b.effect.unwrap_or(f64::NAN)));
-            let shown = if effects.is_empty() { "-".to_owned() } else { format!("{:.4}", mean(effects.into_iter())) };
+            let shown = |effects: Vec<f64>| match effects.len() {
+                0 => "-".to_owned(),
+                _ => format!("{:.4}", mean(effects.into_iter())),
+            };
+            let second: Vec<f64> = members.iter().filter_map(|of| of.second_effect).collect();
             writeln!(
                 out,
-                "{:>9}  {site:<20}  {shown:>9}  {:>9.4}  {:>10}",
+                "{:>9}  {site:<20}  {:>9}  {:>9.4}  {:>10}  {:>12}",
                 technique_name(technique),
+                shown(effects),
                 mean(members.iter().map(|of| of.precision)),
                 best.map_or_else(|| "-".to_owned(), |of| of.layer.to_string()),
+                shown(second),
             )?;
         }
     }
