@@ -8,10 +8,14 @@ use tonoscope_core::{
     checkpoint::LoadError,
     concepts::ConceptError,
     interventions::MeansError,
-    models::{musicgen::GenerateError, t5::TokenError},
+    models::{clap::ClapError, musicgen::GenerateError, t5::TokenError},
+    musicologist::InputError,
 };
 
-use crate::hub::{HubError, NameError};
+use crate::{
+    hub::{HubError, NameError},
+    llm::LlmError,
+};
 
 /// A request that makes no sense, whatever the files hold: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +72,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let misused = error.chain().any(|cause| {
         let name = matches!(cause.downcast_ref(), Some(HubError::Name(_)));
         let concept = matches!(cause.downcast_ref(), Some(ConceptError::Unknown { .. } | ConceptError::TooMany { .. }));
-        name || concept || cause.is::<Misuse>() || cause.is::<NameError>()
+        let table = matches!(cause.downcast_ref(), Some(InputError::Unknown { .. }));
+        name || concept || table || cause.is::<Misuse>() || cause.is::<NameError>()
     });
     ExitCode::from(if misused { 2 } else { 1 })
 }
@@ -85,6 +90,9 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<HubError>() {
         return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<LlmError>() {
+        return error.hint().map(str::to_owned);
     }
     if let Some(error) = cause.downcast_ref::<NameError>() {
         return Some(error.hint());
@@ -103,6 +111,13 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(GenerateError::NothingToAdd { .. }) = cause.downcast_ref() {
         return Some("`--duration` includes what is continued".to_owned());
+    }
+    match cause.downcast_ref() {
+        Some(ClapError::Degenerate { .. }) => {
+            return Some("take another checkpoint, or pass `--accept-degenerate` to use it all the same".to_owned());
+        }
+        Some(ClapError::Overflow { .. }) => return Some("pass `--dtype f32`".to_owned()),
+        _ => {}
     }
     match cause.downcast_ref::<TokenError>() {
         Some(TokenError::TooLong { .. }) => Some("shorten the prompt".to_owned()),

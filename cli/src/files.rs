@@ -64,6 +64,23 @@ impl OutputFolder {
         Ok(())
     }
 
+    /// Removes those of the files `names` within it that are there.
+    ///
+    /// # Errors
+    /// If one cannot be removed.
+    pub(crate) fn remove(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            let path = self.0.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove `{}`", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.0

@@ -1,8 +1,13 @@
 //! The command line of tonoscope. Results go to the writer that is given, progress and complaints to stderr.
 
+mod archive;
+mod audio_info;
 mod captures;
 mod commands;
+mod csv_input;
+mod diffuser;
 mod effect_precision;
+mod embedder;
 mod failure;
 mod figures;
 mod files;
@@ -10,9 +15,11 @@ pub mod hub;
 mod interrupt;
 mod job;
 mod judge;
+mod llm;
 mod png;
 mod progress;
 mod report;
+mod second_judge;
 mod session;
 mod study;
 mod tables;
@@ -41,10 +48,24 @@ enum Command {
     Intervene(Box<commands::intervene::InterveneArgs>),
     /// Make the tables and figures of a run whose jobs have finished
     Merge(commands::merge::MergeArgs),
+    /// Let a diffusion model make music, and listen to it on the way
+    Diffuse(Box<commands::diffuse::DiffuseArgs>),
+    /// Embed what `diffuse` has generated
+    EmbedGenerated(Box<commands::embed_generated::EmbedGeneratedArgs>),
+    /// Run the six steps, from prompts to probes, from a file of settings
+    Pipeline(commands::pipeline::PipelineArgs),
     /// Say what can be heard in audio files
     Classify(commands::classify::ClassifyArgs),
+    /// Make vectors of sound and text
+    Embed(commands::embed::EmbedArgs),
     /// Write prompts
     Prompts(commands::prompts::PromptsArgs),
+    /// Follow concepts along a diffusion trajectory
+    Probe(Box<commands::probe::ProbeArgs>),
+    /// Build, count and embed sets of notes that have a concept or not
+    Concepts(commands::concepts::ConceptsArgs),
+    /// Make data to try experiments on
+    Data(commands::data::DataArgs),
     /// Find out what can be read off captured activations
     ProbeActivations(commands::probe_activations::ProbeActivationsArgs),
     /// Show what can compute here
@@ -68,21 +89,32 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Exi
             return ExitCode::from(if shown.is_err() { 1 } else { error.exit_code() as u8 });
         }
     };
-    let result = match cli.command {
+    match carry_out(cli.command, out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}
+
+/// Carries out one command.
+fn carry_out(command: Command, out: &mut dyn Write) -> anyhow::Result<()> {
+    match command {
         Command::Generate(args) => commands::generate::run(&args, out),
         Command::Lens(args) => commands::lens::run(&args, out),
         Command::Intervene(args) => commands::intervene::run(&args, out),
         Command::Merge(args) => commands::merge::run(&args, out),
+        Command::Diffuse(args) => commands::diffuse::run(&args, out),
+        Command::EmbedGenerated(args) => commands::embed_generated::run(&args, out),
+        Command::Pipeline(args) => commands::pipeline::run(&args, out),
         Command::Classify(args) => commands::classify::run(&args, out),
+        Command::Embed(args) => commands::embed::run(&args, out),
         Command::Prompts(args) => commands::prompts::run(&args, out),
+        Command::Probe(args) => commands::probe::run(&args, out),
+        Command::Concepts(args) => commands::concepts::run(&args, out),
+        Command::Data(args) => commands::data::run(&args, out),
         Command::ProbeActivations(args) => commands::probe_activations::run(&args, out),
         Command::Devices(args) => commands::devices::run(&args, out),
         Command::Models(args) => commands::models::run(args, out),
         Command::Points(args) => commands::points::run(&args, out),
         Command::Report(args) => commands::report::run(&args, out),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error),
     }
 }

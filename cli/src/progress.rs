@@ -21,6 +21,11 @@ pub(crate) fn steps(total: u64, message: String, unit: &str) -> ProgressBar {
     styled(total, &template).with_message(message)
 }
 
+/// A bar that counts bytes.
+pub(crate) fn bytes(total: u64, message: String) -> ProgressBar {
+    styled(total, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}").with_message(message)
+}
+
 /// A sign of life for what cannot be counted.
 pub(crate) fn spinner(message: String) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(message);
@@ -41,8 +46,7 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     pub(crate) fn new() -> Self {
-        let bar = styled(0, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}");
-        Self { bar, done: HashMap::new() }
+        Self { bar: bytes(0, String::new()), done: HashMap::new() }
     }
 
     fn advance(&mut self, file: &str, done: u64) {

@@ -112,17 +112,6 @@ pub(crate) struct LoadedModel {
 impl LoadedModel {
     /// Name, revision and checksums. Files outside the Hub's cache are read for it.
     pub(crate) fn provenance(&self) -> Result<Provenance> {
-        let is_weights = |file: &&String| {
-            let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
-            matches!(extension, Some("safetensors" | "bin"))
-        };
-        let of_file = |file: &String| -> Result<(String, String)> {
-            let sum = match self.checkpoint.checksum(file) {
-                Some(sum) => sum,
-                None => sha256(&self.checkpoint.folder.join(file))?,
-            };
-            Ok((file.clone(), sum))
-        };
         Ok(Provenance {
             model: self.asked.clone(),
             revision: self.checkpoint.commit.clone(),
@@ -130,9 +119,25 @@ impl LoadedModel {
                 Layout::Transformers => "transformers",
                 Layout::Audiocraft => "audiocraft",
             },
-            checksums: self.checkpoint.files.iter().filter(is_weights).map(of_file).collect::<Result<_>>()?,
+            checksums: checksums(&self.checkpoint)?,
         })
     }
+}
+
+/// File of weights → sha256. Files outside the Hub's cache are read for it.
+pub(crate) fn checksums(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>> {
+    let is_weights = |file: &&String| {
+        let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
+        matches!(extension, Some("safetensors" | "bin"))
+    };
+    let of_file = |file: &String| -> Result<(String, String)> {
+        let sum = match checkpoint.checksum(file) {
+            Some(sum) => sum,
+            None => sha256(&checkpoint.folder.join(file))?,
+        };
+        Ok((file.clone(), sum))
+    };
+    checkpoint.files.iter().filter(is_weights).map(of_file).collect()
 }
 
 /// Checksum of a file.

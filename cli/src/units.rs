@@ -22,8 +22,10 @@ use crate::{
 const FOLDER: &str = "units";
 const KEY: &str = "key.json";
 const LOCK: &str = ".lock";
-/// Folders beside the units that the same runs write into.
-const BESIDE: [&str; 5] = ["audio", "edits", "figures", "means", "pairs"];
+/// Folders beside the units that the same runs write into; so do those that begin as [`STEP`] says.
+const BESIDE: [&str; 8] = ["audio", "captures", "edits", "figures", "latents", "means", "noise", "pairs"];
+/// A folder of what was made at a denoising step.
+const STEP: &str = "diff_step_";
 /// Behind the name of every unit; nothing else in the folder ends so.
 const UNIT: &str = ".unit";
 
@@ -110,6 +112,16 @@ impl Units {
         Ok(names)
     }
 
+    /// Removes what jobs that were killed have left half-written, for when every unit is finished: an array that goes on
+    /// is never without somebody who holds the lock, under which it is cleared away otherwise.
+    ///
+    /// # Errors
+    /// If a folder cannot be read, or a file not be removed.
+    pub(crate) fn clear_half_written(&self) -> Result<()> {
+        self.folder.tidy()?;
+        self.folder.path().parent().map_or(Ok(()), tidy_beside)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(file_name(name))
     }
@@ -167,10 +179,8 @@ impl Units {
             remove(file)?;
         }
         if let Some(results) = folder.parent() {
-            let beside = BESIDE.iter().map(|name| results.join(name)).filter(|path| path.is_dir());
-            for path in std::iter::once(results.to_owned()).chain(beside) {
-                OutputFolder::existing(&path).tidy()?;
-            }
+            OutputFolder::existing(results).tidy()?;
+            tidy_beside(results)?;
         }
         if everything {
             // The key goes last: until then what is left still belongs to it.
@@ -188,6 +198,22 @@ impl Units {
         self.folder.write(KEY, &self.key_text)?;
         Ok(())
     }
+}
+
+/// Removes what killed processes have left half-written in the folders beside the units.
+fn tidy_beside(results: &Path) -> Result<()> {
+    for name in listed(results)?.into_iter().filter(|name| is_beside(name)) {
+        let path = results.join(name);
+        if path.is_dir() {
+            OutputFolder::existing(&path).tidy()?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder of this name beside the units is one that the same runs write into.
+pub(crate) fn is_beside(name: &str) -> bool {
+    BESIDE.contains(&name) || name.starts_with(STEP)
 }
 
 /// A run that has finished nothing leaves nothing.

@@ -1,12 +1,20 @@
 //! `tonoscope merge`
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
-use super::{intervene, lens};
-use crate::{failure::Misuse, files::OutputFolder, study::missing, units::Units};
+use super::{concepts, diffuse, embed_generated, intervene, lens, probe};
+use crate::{
+    failure::Misuse,
+    files::OutputFolder,
+    study::missing,
+    units::{Units, is_beside},
+};
 
 /// Make the tables and figures of a run whose jobs have finished
 ///
@@ -68,6 +76,26 @@ pub(crate) fn run(args: &MergeArgs, out: &mut dyn Write) -> Result<()> {
             complete(&units, plan.units().into_iter().map(|unit| plan.name(unit)))?;
             intervene::finish(&plan, &units, &folder, args.json, out)
         }
+        Some(diffuse::DiffusePlan::COMMAND) => {
+            let plan: diffuse::DiffusePlan = parsed(&key)?;
+            complete(&units, (0..plan.prompts.len()).map(|prompt| plan.unit(prompt)))?;
+            diffuse::finish(&plan, &units, &folder, args.json, out)
+        }
+        Some(embed_generated::EmbedGeneratedPlan::COMMAND) => {
+            let plan: embed_generated::EmbedGeneratedPlan = parsed(&key)?;
+            complete(&units, plan.units())?;
+            embed_generated::finish(&plan, &units, &folder, args.json, out)
+        }
+        Some(probe::ProbePlan::COMMAND) => {
+            let plan: probe::ProbePlan = parsed(&key)?;
+            complete(&units, plan.units().into_iter())?;
+            probe::finish(&plan, &units, &folder, args.json, out)
+        }
+        Some(concepts::EmbedPlan::COMMAND) => {
+            let plan: concepts::EmbedPlan = parsed(&key)?;
+            complete(&units, plan.units())?;
+            concepts::finish_embed(&plan, &units, &folder, args.json, out)
+        }
         Some(other) => Err(Misuse::new(format!("a run of `{other}` needs no merging")).into()),
         None => Err(Misuse::new(format!("`{}` holds units of an unknown run", args.folders[0].display())).into()),
     }
@@ -87,13 +115,13 @@ fn complete(units: &Units, names: impl Iterator<Item = String>) -> Result<()> {
     }
 }
 
-/// Copies audio and `run.json` of a job that has a folder of its own.
-fn take_files(from: &std::path::Path, to: &OutputFolder) -> Result<()> {
+/// Copies what lies beside the units of a job that has a folder of its own: audio, latents, `run.json`.
+fn take_files(from: &Path, to: &OutputFolder) -> Result<()> {
     let same = std::fs::canonicalize(from).ok() == std::fs::canonicalize(to.path()).ok();
     if same {
         return Ok(());
     }
-    let copy = |from: &std::path::Path, to: &OutputFolder, name: &str| -> Result<()> {
+    let copy = |from: &Path, to: &OutputFolder, name: &str| -> Result<()> {
         let bytes = std::fs::read(from).with_context(|| format!("cannot read `{}`", from.display()))?;
         to.write(name, &bytes)?;
         Ok(())
@@ -102,17 +130,26 @@ fn take_files(from: &std::path::Path, to: &OutputFolder) -> Result<()> {
     if record.is_file() && !to.path().join("run.json").exists() {
         copy(&record, to, "run.json")?;
     }
-    let audio = from.join("audio");
-    if !audio.is_dir() {
-        return Ok(());
-    }
-    let target = OutputFolder::open(&to.path().join("audio"))?;
-    for entry in std::fs::read_dir(&audio).with_context(|| format!("cannot read `{}`", audio.display()))? {
-        let path = entry?.path();
-        let wave = path.extension().is_some_and(|extension| extension == "wav");
-        if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| wave && path.is_file()) {
-            copy(&path, &target, name)?;
+    for folder in entries(from)? {
+        let Some(name) = folder.file_name().and_then(|name| name.to_str()).filter(|name| is_beside(name)) else {
+            continue;
+        };
+        if !folder.is_dir() {
+            continue;
+        }
+        let target = OutputFolder::open(&to.path().join(name))?;
+        for path in entries(&folder)? {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let made = path.is_file() && matches!(extension, Some("wav" | "safetensors"));
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| made) {
+                copy(&path, &target, name)?;
+            }
         }
     }
     Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let listed = std::fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    listed.with_context(|| format!("cannot read `{}`", folder.display()))
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::{
-    hub::{HubConfig, MUSICGEN, Outcome, Store, all_sound, known_names},
+    hub::{HubConfig, HubError, KINDS, ModelRef, Outcome, Store, Wanted, all_sound, known_names},
     interrupt,
     progress::Transfer,
 };
@@ -52,7 +52,8 @@ pub(crate) fn run(args: ModelsArgs, out: &mut dyn Write) -> Result<()> {
     match args.action {
         Action::List { json } => list(&store, json, out),
         Action::Fetch { model } => {
-            let checkpoint = store.fetch(&store.parse(&model)?, &MUSICGEN, &mut Transfer::new())?;
+            let model = store.parse(&model)?;
+            let checkpoint = of_its_kind(|wanted| store.fetch(&model, wanted, &mut Transfer::new()))?;
             writeln!(out, "{}", checkpoint.folder.display())?;
             Ok(())
         }
@@ -66,9 +67,12 @@ pub(crate) fn run(args: ModelsArgs, out: &mut dyn Write) -> Result<()> {
 }
 
 fn list(store: &Store, json: bool, out: &mut dyn Write) -> Result<()> {
-    let models = store.list(&MUSICGEN)?;
-    let snapshots = models.iter().flat_map(|model| {
-        let ours = |snapshot: &&crate::hub::Snapshot| snapshot.model_type.as_deref() == Some("musicgen");
+    let models = KINDS.iter().map(|wanted| Ok((*wanted, store.list(wanted)?))).collect::<Result<Vec<_>>>()?;
+    let snapshots = models.iter().flat_map(|(wanted, models)| models.iter().map(move |model| (wanted, model)));
+    let snapshots = snapshots.flat_map(|(wanted, model)| {
+        let ours = move |snapshot: &&crate::hub::Snapshot| {
+            snapshot.model_type.as_deref().is_some_and(|found| wanted.model_types.contains(&found))
+        };
         model.snapshots.iter().filter(ours).map(move |snapshot| (model, snapshot))
     });
     if json {
@@ -95,7 +99,9 @@ fn list(store: &Store, json: bool, out: &mut dyn Write) -> Result<()> {
 }
 
 fn verify(store: &Store, model: &str, json: bool, out: &mut dyn Write) -> Result<()> {
-    let checks = store.verify(&store.parse(model)?, &MUSICGEN, &mut Transfer::new())?;
+    let parsed = store.parse(model)?;
+    let wanted = kind_here(store, &parsed);
+    let checks = store.verify(&parsed, wanted, &mut Transfer::new())?;
     let word = |outcome: &Outcome| match outcome {
         Outcome::Intact => "intact".to_owned(),
         Outcome::WellFormed => "well-formed".to_owned(),
@@ -119,6 +125,26 @@ fn verify(store: &Store, model: &str, json: bool, out: &mut dyn Write) -> Result
         bail!("`{model}` is damaged; `tonoscope models fetch {model}` mends it");
     }
     Ok(())
+}
+
+/// What `act` does with the kind of model that it is about: the first of whose architecture it does not complain.
+fn of_its_kind<T>(mut act: impl FnMut(&Wanted) -> Result<T, HubError>) -> Result<T, HubError> {
+    let mut refused = None;
+    for wanted in KINDS {
+        match act(wanted) {
+            Err(error @ HubError::ModelType { .. }) => refused = refused.or(Some(error)),
+            result => return result,
+        }
+    }
+    Err(refused.expect("there are kinds of models"))
+}
+
+/// The kind of a model that is here: one that it is whole as, else one that its configuration does not contradict.
+fn kind_here(store: &Store, model: &ModelRef) -> &'static Wanted {
+    let found: Vec<_> = KINDS.iter().map(|wanted| store.locate(model, wanted)).collect();
+    let whole = found.iter().position(Result::is_ok);
+    let possible = || found.iter().position(|found| !matches!(found, Err(HubError::ModelType { .. })));
+    KINDS[whole.or_else(possible).unwrap_or(0)]
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -3,9 +3,12 @@
 use std::io::Write;
 
 use anyhow::Result;
-use tonoscope_core::hooks::{HookPoint, Part};
+use tonoscope_core::{hooks::HookPoint, models::musicgen};
 
-use crate::session::ModelArgs;
+use crate::{
+    diffuser::{DiffuserArgs, is_diffuser},
+    session::ModelArgs,
+};
 
 /// Show the places in a model that can be looked at and changed
 #[derive(Debug, clap::Args)]
@@ -18,13 +21,7 @@ pub(crate) struct PointsArgs {
 }
 
 pub(crate) fn run(args: &PointsArgs, out: &mut dyn Write) -> Result<()> {
-    let config = args.model.find()?.files.config;
-    let points: Vec<String> =
-        [(Part::Encoder, config.text_encoder.num_layers), (Part::Decoder, config.decoder.num_hidden_layers)]
-            .into_iter()
-            .flat_map(|(part, layers)| HookPoint::all(part, layers))
-            .map(|point| point.to_string())
-            .collect();
+    let points: Vec<String> = known(&args.model)?.iter().map(ToString::to_string).collect();
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &points)?;
         writeln!(out)?;
@@ -34,4 +31,12 @@ pub(crate) fn run(args: &PointsArgs, out: &mut dyn Write) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn known(model: &ModelArgs) -> Result<Vec<HookPoint>> {
+    if is_diffuser(&model.model) {
+        let ModelArgs { model, text_encoder } = model.clone();
+        return Ok(DiffuserArgs { model, text_encoder }.find()?.files.config.points());
+    }
+    Ok(musicgen::points(&model.find()?.files.config))
 }

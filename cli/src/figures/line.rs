@@ -78,10 +78,24 @@ impl LinePlot {
     /// # Errors
     /// If there is no panel, no series, or no finite value.
     pub(crate) fn draw(&self) -> Result<Figure> {
-        Figure::new(&self.name, &self.caption, &self.scene()?, self.csv()?)
+        self.draw_with(&[])
     }
 
+    /// The same with level lines of some panels alone: `panel_lines` are those of the panels, in order. The same name means
+    /// the same dashes in every panel; the lines of all panels come first in the key.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub(crate) fn draw_with(&self, panel_lines: &[Vec<ReferenceLine>]) -> Result<Figure> {
+        Figure::new(&self.name, &self.caption, &self.scene_with(panel_lines)?, self.csv()?)
+    }
+
+    #[cfg(test)]
     pub(super) fn scene(&self) -> Result<Scene> {
+        self.scene_with(&[])
+    }
+
+    pub(super) fn scene_with(&self, panel_lines: &[Vec<ReferenceLine>]) -> Result<Scene> {
         let all = || self.panels.iter().flat_map(|panel| &panel.series);
         let points = || all().flat_map(|series| &series.points).filter(|(x, y, _)| x.is_finite() && y.is_finite());
         ensure!(!self.panels.is_empty(), "figure `{}` has no panel", self.name);
@@ -90,7 +104,8 @@ impl LinePlot {
         let (columns, width) = layout::columns(self.panels.len(), 3);
         let panel_height = if columns == 1 { 190.0 } else { 160.0 };
         let ends = points().filter_map(|(_, _, interval)| finite(*interval)).flat_map(|(low, high)| [low, high]);
-        let references = self.reference_lines.iter().map(|line| line.value);
+        let lines = self.distinct_lines(panel_lines);
+        let references = self.reference_lines.iter().chain(panel_lines.iter().flatten()).map(|line| line.value);
         let zero = self.y_from_zero.then_some(0.0);
         let values = points().map(|(_, y, _)| *y).chain(ends).chain(references).chain(zero);
         let y = Axis::rounded(values, if columns == 1 { 5 } else { 4 }).expect("a finite value was found");
@@ -114,9 +129,11 @@ impl LinePlot {
             let frame = Frame { area, x: &x, y: &y };
             layout::y_ticks(&mut scene, area, &y, index % columns == 0);
             layout::x_ticks(&mut scene, area, &x, |value| frame.x(value));
-            for (index, line) in self.reference_lines.iter().enumerate().filter(|(_, line)| line.value.is_finite()) {
+            let own = panel_lines.get(index).into_iter().flatten();
+            for line in self.reference_lines.iter().chain(own).filter(|line| line.value.is_finite()) {
                 let at = frame.y(line.value);
-                let dashes = REFERENCE_DASHES[index % REFERENCE_DASHES.len()];
+                let look = lines.iter().position(|known| known.name == line.name).unwrap_or(0);
+                let dashes = REFERENCE_DASHES[look % REFERENCE_DASHES.len()];
                 scene.dashed(&[(area.left, at), (area.right(), at)], dashes, 1.2, super::palette::Ink::GREY);
             }
             layout::spines(&mut scene, area);
@@ -133,18 +150,31 @@ impl LinePlot {
                 draw_line(&mut scene, &frame, *look, series);
             }
         }
-        legend::draw(&mut scene, &self.key(&names));
+        legend::draw(&mut scene, &Self::key(&names, &lines));
         Ok(scene)
     }
 
-    fn key(&self, names: &[&str]) -> Vec<Entry> {
+    /// The level lines, each name once; of a name that is not finite everywhere, one that is.
+    fn distinct_lines(&self, panel_lines: &[Vec<ReferenceLine>]) -> Vec<ReferenceLine> {
+        let mut lines: Vec<ReferenceLine> = vec![];
+        for line in self.reference_lines.iter().chain(panel_lines.iter().flatten()) {
+            match lines.iter_mut().find(|known| known.name == line.name && !line.name.is_empty()) {
+                Some(known) if !known.value.is_finite() => known.value = line.value,
+                Some(_) => {}
+                None => lines.push(line.clone()),
+            }
+        }
+        lines
+    }
+
+    fn key(names: &[&str], reference_lines: &[ReferenceLine]) -> Vec<Entry> {
         let line = |(index, name): (usize, &&str)| Entry {
             name: (*name).to_owned(),
             sample: Sample::Line { ink: ink(index), dashes: dashes(index), marker: Some(marker(index)) },
         };
         let alone = names.len() == 1 && names[0].is_empty();
         let lines = names.iter().enumerate().map(line).filter(|_| !alone);
-        lines.chain(super::reference_key(&self.reference_lines)).collect()
+        lines.chain(super::reference_key(reference_lines)).collect()
     }
 
     fn csv(&self) -> Result<String> {

@@ -4,6 +4,7 @@
 //! cannot differ. Text is at least 12 pt on a figure 5 or 7 inches wide, colours are told apart with any colour vision,
 //! and what is not a finite number is a gap or a hatched cell.
 
+mod animation;
 mod axis;
 mod bar;
 mod heat;
@@ -11,6 +12,7 @@ mod layout;
 mod legend;
 mod line;
 mod palette;
+mod region;
 mod render;
 mod scatter;
 mod scene;
@@ -24,6 +26,7 @@ use anyhow::{Context, Result, ensure};
 pub(crate) use bar::{BarPanel, BarPlot, BarSeries};
 pub(crate) use heat::{HeatMap, HeatPanel, Scale};
 pub(crate) use line::{LinePlot, Panel, Series};
+pub(crate) use region::{PointKind, RegionGroup, RegionPanel, RegionPlot};
 pub(crate) use scatter::{ScatterPlot, ScatterPoint};
 
 use crate::files::OutputFolder;
@@ -66,10 +69,7 @@ impl Figure {
     /// # Errors
     /// If a file cannot be written, or the name is not made of letters, digits, `-` and `_`.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-        let named = !self.name.is_empty() && self.name.chars().all(plain);
-        ensure!(named, "`{}` cannot be the name of a figure: letters, digits, `-` and `_` only", self.name);
-        let folder = OutputFolder::open(&folder.join("figures"))?;
+        let folder = folder_for(&self.name, folder)?;
         for (extension, bytes) in [
             ("svg", self.svg.as_bytes()),
             ("png", &self.png),
@@ -80,6 +80,23 @@ impl Figure {
         }
         Ok(())
     }
+}
+
+/// The folder of the figures inside `folder`, if `name` can be that of a figure.
+fn folder_for(name: &str, folder: &Path) -> Result<OutputFolder> {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    let named = !name.is_empty() && name.chars().all(plain);
+    ensure!(named, "`{name}` cannot be the name of a figure: letters, digits, `-` and `_` only");
+    OutputFolder::open(&folder.join("figures"))
+}
+
+/// Writes an animation as `figures/NAME.gif` into `folder`.
+///
+/// # Errors
+/// As [`Figure::write`].
+pub(crate) fn write_animation(name: &str, gif: &[u8], folder: &Path) -> Result<()> {
+    folder_for(name, folder)?.write(&format!("{name}.gif"), gif)?;
+    Ok(())
 }
 
 /// Red, green and blue at `share` of the way, 0 to 1, along the sequential colours of heat maps.

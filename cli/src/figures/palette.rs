@@ -59,7 +59,7 @@ const MARKERS: [Marker; 8] = [
 const DASHES: [&[f64]; 4] = [&[], &[6.0, 2.5], &[1.8, 1.8], &[7.0, 2.0, 1.8, 2.0]];
 
 /// Dashes of reference lines.
-pub(super) const REFERENCE_DASHES: [&[f64]; 2] = [&[3.0, 3.0], &[8.0, 4.0]];
+pub(super) const REFERENCE_DASHES: [&[f64]; 3] = [&[3.0, 3.0], &[8.0, 4.0], &[1.2, 2.4]];
 
 /// Colour of the series `index`.
 pub(super) fn ink(index: usize) -> Ink {
