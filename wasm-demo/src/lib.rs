@@ -1,11 +1,25 @@
-//! tonoscope in a browser tab. So far it proves that the library links there.
+//! tonoscope in a browser tab: what `page/worker.js` calls inside a Web Worker.
+//!
+//! `Session` is a model on a device. Its long actions are `async`: on a GPU the worker's events are served while they
+//! wait, on the CPU between the steps of nothing; so progress and the wish to stop go through `bridge`, synchronously.
+//! The models, the lens, the hooks are the library's. For wasm32 only; elsewhere this crate is empty.
 
-use wasm_bindgen::prelude::wasm_bindgen;
+#![cfg(target_arch = "wasm32")]
 
-use tonoscope_core::hooks::{HookPoint, Part};
+mod bridge;
+mod capture;
+mod device;
+mod direction;
+mod failure;
+mod lens;
+mod model;
+mod piece;
+mod request;
+mod self_test;
+mod session;
 
-/// Names of the hook points of a decoder of `layers` layers, in the order of the computation.
-#[wasm_bindgen]
-pub fn decoder_points(layers: usize) -> Vec<String> {
-    HookPoint::all(Part::Decoder, layers).iter().map(ToString::to_string).collect()
-}
+pub use device::{self_test, start};
+pub use lens::Lens;
+pub use model::Digest;
+pub use piece::Piece;
+pub use session::Session;

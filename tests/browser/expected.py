@@ -1,0 +1,114 @@
+"""What the command line makes of the test checkpoint, for the browser to be compared with.
+
+    python tests/browser/expected.py target/release/tonoscope
+
+writes `tests/browser/expected/`, and the direction that the page offers as an example,
+`wasm-demo/page/models/guitar_to_piano.safetensors`: the difference of the mean residual streams of two prompts.
+"""
+
+import json
+import pathlib
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+MODEL = HERE.parent / "fixtures/musicgen_tiny"
+EXAMPLE = HERE.parent.parent / "wasm-demo/page/models/guitar_to_piano.safetensors"
+PROMPT = "Compose a happy rock piece, with a guitar melody. Use a fast tempo."
+OTHER = PROMPT.replace("guitar", "piano")
+# Seconds of music: on a GPU in software a step takes a second.
+LENGTHS = {"long": "0.125", "short": "0.02"}
+
+
+def read(path):
+    """Header and tensors (shape, bytes) of a safetensors file."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    data = content[8 + length :]
+    metadata = header.pop("__metadata__", {})
+    return metadata, {name: (of["shape"], data[slice(*of["data_offsets"])]) for name, of in header.items()}
+
+
+def write(path, metadata, tensors):
+    header, data = {"__metadata__": metadata}, b""
+    for name, (shape, content) in sorted(tensors.items()):
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def direction(run, folder):
+    means = []
+    for name, prompt in [("from", PROMPT), ("to", OTHER)]:
+        run("generate", "--prompt", prompt, "--greedy", "--duration", LENGTHS["long"], "--capture", "decoder.*.resid_post:mean_time", "--out", folder / name)
+        means.append(read(folder / name / "capture.safetensors")[1])
+    edits, tensors = [], {}
+    for name, (shape, before) in sorted(means[0].items()):
+        point = name.split(":")[0]
+        _, after = means[1][name]
+        # `[branch, prompt, feature]`, of one prompt.
+        branches, _, features = shape
+        numbers = [struct.unpack(f"<{branches * features}f", part) for part in (before, after)]
+        values = [b - a for a, b in zip(*numbers)]
+        tensors[point] = ([1, 1, branches, 1, features], struct.pack(f"<{len(values)}f", *values))
+        value = {"tensor": point, "axes": ["branch", "head", "feature"]}
+        edits.append({"points": point, "scope": {}, "change": {"do": "add", "value": value, "scale": 1.0}})
+    write(EXAMPLE, {"tonoscope.edits": json.dumps(edits)}, tensors)
+
+
+def main(program):
+    def run(command, *args):
+        subprocess.run(
+            [program, command, "--model", MODEL, "--device", "cpu", *args, "--overwrite"], check=True, stdout=subprocess.DEVNULL
+        )
+
+    shutil.rmtree(HERE / "expected", ignore_errors=True)
+    (HERE / "expected").mkdir()
+    EXAMPLE.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        direction(run, folder)
+        found = {"prompt": PROMPT}
+        for length, seconds in LENGTHS.items():
+            found[length] = of_length(run, folder / length, HERE / "expected" / length, seconds)
+        (HERE / "expected/tokens.json").write_text(json.dumps(found) + "\n")
+
+
+def of_length(run, folder, out, seconds):
+    """Writes the sounds of this length; its tokens, by run."""
+    out.mkdir()
+    greedy = ["--greedy", "--duration", seconds]
+    runs = {
+        "greedy": [*greedy, "--capture", "decoder.*.resid_post:mean_time"],
+        "sampled": ["--seed", "7", "--duration", seconds],
+        "edited": [*greedy, "--edit", EXAMPLE],
+    }
+    found = {"seconds": float(seconds)}
+    for name, args in runs.items():
+        run("generate", "--prompt", PROMPT, *args, "--tokens", "--float", "--out", folder / name)
+        found[name] = codes(folder / name)[0]
+        shutil.copy(folder / name / "piece_0000.wav", out / f"{name}.wav")
+    shutil.copy(folder / "greedy/capture.safetensors", out / "capture.safetensors")
+    for mode in ["teacher-forced", "early-exit"]:
+        run("lens", "--prompt", PROMPT, *greedy, "--mode", mode, "--no-judge", "--tokens", "--out", folder / mode)
+        found[mode] = codes(folder / mode)
+    assert found["edited"] != found["greedy"], "the edits change something"
+    return found
+
+
+def codes(folder):
+    """Per piece or layer, `[codebook, frame]` row-major."""
+    (shape, content), = read(folder / "tokens.safetensors")[1].values()
+    numbers = struct.unpack(f"<{len(content) // 8}q", content)
+    each = shape[-1] * shape[-2]
+    return [numbers[at : at + each] for at in range(0, len(numbers), each)]
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]).absolute())

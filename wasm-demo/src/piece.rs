@@ -1,0 +1,86 @@
+//! Finished music on its way to the page.
+
+use burn::tensor::DType;
+use serde_json::json;
+use tonoscope_core::{
+    audio::{WavFormat, Waveform},
+    models::musicgen::{MusicGen, Tie},
+};
+use wasm_bindgen::prelude::{JsError, wasm_bindgen};
+
+use crate::{
+    direction::Heat,
+    failure::{failed, misuse},
+};
+
+/// Music: codes, sound, and what was recorded on the way.
+#[wasm_bindgen]
+pub struct Piece {
+    pub(crate) codes: Vec<Vec<u32>>,
+    pub(crate) wave: Waveform,
+    pub(crate) tie: Option<Tie>,
+    pub(crate) captures: Option<Vec<u8>>,
+    pub(crate) heat: Option<Heat>,
+}
+
+#[wasm_bindgen]
+impl Piece {
+    /// `[codebook, frame]`, row-major.
+    pub fn codes(&self) -> Vec<u32> {
+        self.codes.concat()
+    }
+
+    /// JSON: codebooks, frames, channels, sample rate, the first tie.
+    pub fn about(&self) -> String {
+        json!({
+            "codebooks": self.codes.len(),
+            "frames": self.codes[0].len(),
+            "channels": self.wave.channels().len(),
+            "sample_rate": self.wave.sample_rate(),
+            "seconds": self.wave.seconds(),
+            "first_tie": self.tie,
+        })
+        .to_string()
+    }
+
+    /// Samples of a channel.
+    ///
+    /// # Errors
+    /// If there is no such channel.
+    pub fn samples(&self, channel: usize) -> Result<Vec<f32>, JsError> {
+        let samples = self.wave.channels().get(channel);
+        samples.cloned().ok_or_else(|| misuse(format!("no channel {channel}")))
+    }
+
+    /// A WAV file: 32-bit floating point, or 16-bit integers.
+    ///
+    /// # Errors
+    /// If it is too long for one.
+    pub fn wav(&self, float: bool) -> Result<Vec<u8>, JsError> {
+        self.wave.to_wav_bytes(if float { WavFormat::Float32 } else { WavFormat::Pcm16 }).map_err(failed)
+    }
+
+    /// The recorded activations as a safetensors file, as `tonoscope generate --capture` writes it.
+    pub fn captures(&self) -> Option<Vec<u8>> {
+        self.captures.clone()
+    }
+
+    /// JSON: which rows the heat map has, and how many steps; `undefined` if none was asked for.
+    pub fn heat_about(&self) -> Option<String> {
+        self.heat.as_ref().map(Heat::about)
+    }
+
+    /// `[row, step]`: cosine of the angle between stream and direction.
+    pub fn heat(&self) -> Option<Vec<f32>> {
+        self.heat.as_ref().map(Heat::values)
+    }
+}
+
+/// Sound of codes `[codebook][frame]`.
+pub(crate) async fn sound(model: &MusicGen, codes: &[Vec<u32>]) -> Result<Waveform, JsError> {
+    let audio = model.decode_audio(&[codes.to_vec()]).cast(DType::F32);
+    let [_, _, samples] = audio.dims();
+    let flat: Vec<f32> = audio.into_data_async().await.map_err(failed)?.try_to_vec().unwrap_or_default();
+    let channels = flat.chunks(samples.max(1)).map(<[f32]>::to_vec).collect();
+    Waveform::new(channels, model.config().audio_encoder.sampling_rate).map_err(failed)
+}

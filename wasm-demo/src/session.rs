@@ -1,0 +1,178 @@
+//! A model on a device, and everything that the page does with it.
+
+use serde::Deserialize;
+use serde_json::json;
+use tonoscope_backends::DeviceInfo;
+use tonoscope_core::hooks::{EditFile, HookTensors, Hooks, Spec};
+use wasm_bindgen::prelude::{JsError, wasm_bindgen};
+
+use crate::{
+    bridge, capture,
+    device::opened,
+    direction::{self, DirectionRequest, Heat},
+    failure::{failed, misuse, not_loaded},
+    lens::{self, Lens},
+    model::{self, Loaded, Shard},
+    piece::{Piece, sound},
+    request::PieceRequest,
+};
+
+/// A model on a device.
+#[wasm_bindgen]
+pub struct Session {
+    loaded: Loaded,
+    device: DeviceInfo,
+    weights: String,
+    edits: Option<EditFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenRequest {
+    device: String,
+    weights: String,
+    shards: Vec<Shard>,
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// Loads a model; `request` is JSON: `device` (`cpu`, `webgpu`), `weights` (`f32`, `f16`, `int8`; the latter two on
+    /// the CPU only) and `shards` (`name`, `file`, `bytes` of each).
+    ///
+    /// # Errors
+    /// Says which file or tensor is at fault.
+    pub async fn open(
+        request: String,
+        config: Vec<u8>,
+        generation: Option<Vec<u8>>,
+        tokenizer: Vec<u8>,
+    ) -> Result<Session, JsError> {
+        let request: OpenRequest = serde_json::from_str(&request).map_err(failed)?;
+        bridge::stage("loading");
+        let opened = opened(&request.device, &request.weights).await?;
+        let loaded = model::load(request.shards, &config, generation.as_deref(), &tokenizer, &opened.placement)?;
+        Ok(Self { loaded, device: opened.info, weights: request.weights, edits: None })
+    }
+
+    /// JSON: shape of the model, its defaults, its hook points, its device.
+    pub fn about(&self) -> String {
+        let Loaded { model, generation, .. } = &self.loaded;
+        let config = model.config();
+        json!({
+            "layers": config.decoder.num_hidden_layers,
+            "width": config.decoder.hidden_size,
+            "heads": config.decoder.num_attention_heads,
+            "codebooks": config.decoder.num_codebooks,
+            "vocabulary": config.decoder.vocab_size,
+            "channels": config.decoder.audio_channels,
+            "frame_rate": model.frame_rate(),
+            "sample_rate": config.audio_encoder.sampling_rate,
+            "text_width": config.text_encoder.d_model,
+            "guidance": generation.guidance_scale,
+            "device": self.device,
+            "weights": self.weights,
+            "points": model.decoder().points().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+        .to_string()
+    }
+
+    /// Makes a piece of music; `request` is JSON.
+    ///
+    /// # Errors
+    /// `cancelled` if the page asked for it; else what is wrong.
+    pub async fn generate(&self, request: String) -> Result<Piece, JsError> {
+        let request = PieceRequest::parse(&request)?;
+        let model = &self.loaded.model;
+        let how = request.generate(&self.loaded)?;
+        let prompt = request.sequence(&self.loaded)?;
+        let points = model.points();
+        let mut spec = Spec { captures: request.captures()?, edits: vec![] };
+        let mut tensors = HookTensors::new();
+        let mut directions = None;
+        if request.edits.is_some() || request.heat {
+            let Some(file) = &self.edits else { return Err(misuse("no edits are loaded")) };
+            spec.edits = direction::applied(file, request.edits, &points).map_err(failed)?;
+            if !spec.edits.is_empty() {
+                tensors = direction::tensors(file, &model.device());
+            }
+            if request.heat {
+                directions = Some(direction::directions(file, &points).map_err(failed)?);
+            }
+        }
+        let asked = spec.clone();
+        spec.captures.extend(directions.iter().flat_map(direction::followed));
+        let mut hooks = Hooks::new(&spec, &points, &tensors).map_err(failed)?;
+        bridge::stage("generating");
+        let mut made = model.generate(&mut hooks, &[prompt], &how, &mut bridge::watch).await.map_err(failed)?;
+        let recorded = capture::read(&hooks.finish().map_err(failed)?).await?;
+        let heat = directions.map(|directions| Heat::new(&directions, &recorded)).transpose()?;
+        let wanted = |recorded: &&capture::Recorded| {
+            let of = |capture: &tonoscope_core::hooks::Capture| {
+                capture.reduce == recorded.reduce && capture.points.matches(&recorded.point)
+            };
+            asked.captures.iter().any(of)
+        };
+        let mut kept: Vec<&capture::Recorded> = recorded.iter().filter(wanted).collect();
+        // A point that is both followed and asked for was recorded twice.
+        kept.dedup_by_key(|recorded| (recorded.point, format!("{:?}", recorded.reduce)));
+        let captures = if kept.is_empty() { None } else { Some(capture::to_file(&kept, &asked, &request.prompt)?) };
+        bridge::stage("decoding");
+        let codes = made.codes.swap_remove(0);
+        let wave = sound(model, &codes).await?;
+        Ok(Piece { codes, wave, tie: made.first_tie.swap_remove(0), captures, heat })
+    }
+
+    /// What each layer knows about codes `[codebook, frame]` that [`Self::generate`] made of the same request without
+    /// edits; with `alone`, every layer writes its own music instead.
+    ///
+    /// # Errors
+    /// As [`Self::generate`]; codes longer than the model sees at once.
+    pub async fn lens(&self, request: String, codes: Vec<u32>, alone: bool) -> Result<Lens, JsError> {
+        let request = PieceRequest::parse(&request)?;
+        let codebooks = self.loaded.model.config().decoder.num_codebooks;
+        let vocabulary = self.loaded.model.config().decoder.vocab_size;
+        let frames = codes.len() / codebooks;
+        let foreign = codes.iter().any(|code| *code as usize >= vocabulary);
+        if frames == 0 || !codes.len().is_multiple_of(codebooks) || foreign {
+            return Err(misuse("these codes are not of this model"));
+        }
+        let codes: Vec<Vec<u32>> = codes.chunks(frames).map(<[u32]>::to_vec).collect();
+        lens::read(&self.loaded, &request, &codes, alone).await
+    }
+
+    /// Loads a file of edits, as the command line writes and reads it; JSON: what it does.
+    ///
+    /// # Errors
+    /// If it is none, or is not for this model.
+    #[wasm_bindgen(js_name = loadEdits)]
+    pub fn load_edits(&mut self, name: &str, bytes: Vec<u8>) -> Result<String, JsError> {
+        let file = EditFile::from_bytes(name, bytes).map_err(|error| not_loaded(&error))?;
+        let points = self.loaded.model.points();
+        let spec = Spec { captures: vec![], edits: file.edits.clone() };
+        // Everything that can be wrong with an edit shows now, not in the middle of a run.
+        Hooks::new(&spec, &points, &direction::tensors(&file, &self.loaded.model.device())).map_err(failed)?;
+        let directions = direction::directions(&file, &points).map_err(failed)?;
+        let about = json!({
+            "edits": file.edits,
+            "directions": directions.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        self.edits = Some(file);
+        Ok(about.to_string())
+    }
+
+    /// Forgets the edits.
+    #[wasm_bindgen(js_name = dropEdits)]
+    pub fn drop_edits(&mut self) {
+        self.edits = None;
+    }
+
+    /// Makes a file of edits that lead from some prompts to others; `request` is JSON.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub async fn direction(&self, request: String) -> Result<Vec<u8>, JsError> {
+        let request: DirectionRequest = serde_json::from_str(&request).map_err(failed)?;
+        bridge::stage("generating");
+        request.make(&self.loaded).await?.to_bytes().map_err(|error| not_loaded(&error))
+    }
+}
