@@ -7,6 +7,7 @@ fn help_is_as_reviewed() {
     insta::assert_snapshot!("help", stdout(&tonoscope(&["--help"])));
     insta::assert_snapshot!("help_generate", stdout(&tonoscope(&["generate", "--help"])));
     insta::assert_snapshot!("help_classify", stdout(&tonoscope(&["classify", "--help"])));
+    insta::assert_snapshot!("help_embed", stdout(&tonoscope(&["embed", "--help"])));
     insta::assert_snapshot!("help_prompts", stdout(&tonoscope(&["prompts", "template", "--help"])));
     insta::assert_snapshot!("help_probe", stdout(&tonoscope(&["probe-activations", "--help"])));
     insta::assert_snapshot!("help_models", stdout(&tonoscope(&["models", "--help"])));

@@ -151,6 +151,38 @@ fn means_are_reused_under_their_key_and_refused_under_another() {
 }
 
 #[test]
+fn a_second_judge_has_columns_of_its_own_and_changes_no_other() {
+    let place = Place::new();
+    let clap = fixture("clap_tiny");
+    let args = [&PAIR[..], &["--sites", "mlp_out", "--layers", "0,1", "--controls", "1"]].concat();
+    place.done("intervene", "one", &args);
+    let said = place.done("intervene", "two", &[&args[..], &["--second-judge", clap.to_str().unwrap()]].concat());
+    assert!(said.contains("second judge"), "{said}");
+    let numbers = |name: &str| -> Vec<f64> {
+        place.column("two/scores.csv", name).iter().map(|value| value.parse().unwrap()).collect()
+    };
+    let [effect, original, desired] = ["second_effect", "second_original", "second_desired"].map(numbers);
+    assert!(effect.iter().zip(original.iter().zip(&desired)).all(|(sum, (a, b))| (sum - a - b).abs() < 1e-9));
+    assert!(effect.iter().any(|effect| effect.abs() > 1e-6), "the second judge hears no change: {effect:?}");
+    assert!(effect.iter().zip(numbers("effect")).any(|(second, first)| (second - first).abs() > 1e-6));
+    for table in ["scores.csv", "summary.csv"] {
+        let [one, two] = ["one", "two"].map(|run| place.table(&format!("{run}/{table}")));
+        let before = one[0].iter().position(|name| name.starts_with("second_")).unwrap();
+        assert!(one.iter().zip(&two).all(|(one, two)| one[..before] == two[..before]), "{table}");
+        assert!(one[1..].iter().all(|row| row[before..].iter().all(String::is_empty)), "{table}");
+    }
+    let mean = effect.iter().sum::<f64>() / effect.len() as f64;
+    let summary = place.column("two/summary.csv", "second_effect");
+    let summary: f64 = summary.iter().map(|value| value.parse::<f64>().unwrap()).sum::<f64>() / summary.len() as f64;
+    assert!((summary - mean).abs() < 1e-9, "{summary} is not {mean}");
+    // The same settings with another judge are other settings.
+    let (status, _, complaint) = place.run("intervene", "two", &args);
+    assert!(status != 0 && complaint.contains("--overwrite"), "{complaint}");
+    let second = ["--second-judge", clap.to_str().unwrap(), "--second-judge-text", "music"];
+    says(&place.fails("intervene", &[&PAIR[..], &second[..]].concat()), 2, &["says nothing", "`{}`"]);
+}
+
+#[test]
 fn bad_requests_say_what_to_do() {
     let place = Place::new();
     let fails = |more: &[&str]| place.fails("intervene", more);

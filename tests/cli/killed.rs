@@ -16,13 +16,12 @@ const MOST_RUNS: u64 = 100;
 /// Kills `command` at ten moments drawn from the time that a whole run takes, or what is left of one, and starts it again in
 /// the same folder each time. What ends before its moment has finished: it is compared with the run that nobody disturbed,
 /// and the rest of the kills meets a new folder.
-fn survives(name: &str, args: &[&str], seed: u64) {
-    let place = Place::new();
+fn survives(place: &Place, name: &str, args: &[&str], seed: u64) {
     let started = Instant::now();
     place.done(name, "whole", args);
     let whole_time = started.elapsed();
     let whole = place.files("whole");
-    let all = units(&place, "whole");
+    let all = units(place, "whole");
     assert!(all >= 4, "{all} units are too few to be cut in two");
     let (mut kills, mut folder, mut partial, mut runs) = (0, 0, 0, 0);
     while kills < KILLS {
@@ -30,12 +29,12 @@ fn survives(name: &str, args: &[&str], seed: u64) {
         assert!(runs <= MOST_RUNS, "{kills} kills in {MOST_RUNS} runs");
         let out = format!("killed_{folder}");
         // Of a run whose units are all there, half of the time is more than it takes to make tables and figures.
-        let left = 1.0 - 0.5 * units(&place, &out) as f64 / all as f64;
+        let left = 1.0 - 0.5 * units(place, &out) as f64 / all as f64;
         let moment = whole_time.mul_f64(left * uniform(seed, runs));
         if killed_after(moment, place.command(name, &out, args).stdout(Stdio::null())) {
             kills += 1;
-            partial += usize::from((1..all).contains(&units(&place, &out)));
-            leave_half_written(&place, &out);
+            partial += usize::from((1..all).contains(&units(place, &out)));
+            leave_half_written(place, &out);
         } else {
             assert_same(&place.files(&out), &whole, &out);
             folder += 1;
@@ -76,7 +75,7 @@ fn units(place: &Place, out: &str) -> usize {
 
 /// A kill seldom meets a file that is being written: here every folder has one.
 fn leave_half_written(place: &Place, out: &str) {
-    for folder in ["", "units", "audio", "figures", "means", "pairs", "edits"] {
+    for folder in ["", "units", "audio", "figures", "means", "pairs", "edits", "latents", "noise", "diff_step_5"] {
         let folder = place.path(&format!("{out}/{folder}"));
         if Path::new(&folder).is_dir() {
             fs::write(Path::new(&folder).join(".tonoscope-half"), b"half").unwrap();
@@ -106,11 +105,21 @@ fn uniform(seed: u64, index: u64) -> f64 {
 fn interventions_killed_ten_times_end_as_if_nobody_had() {
     let args =
         ["--concepts", "guitar,jazz", "--all-pairs", "--prompts-per-concept", "6", "--sites", "mlp_out", "--tokens"];
-    survives("intervene", &[&args[..], &["--save-extremes", "1", "--save-edits"]].concat(), 1);
+    survives(&Place::new(), "intervene", &[&args[..], &["--save-extremes", "1", "--save-edits"]].concat(), 1);
 }
 
 #[test]
 fn a_lens_killed_ten_times_reads_as_if_nobody_had() {
     let args = ["--concepts", "guitar,jazz,rock", "--prompts-per-concept", "10", "--tokens", "--per-step"];
-    survives("lens", &[&args[..], &["--mode", "tuned", "--fit-prompts", "4"]].concat(), 2);
+    survives(&Place::new(), "lens", &[&args[..], &["--mode", "tuned", "--fit-prompts", "4"]].concat(), 2);
+}
+
+#[test]
+fn music_killed_ten_times_on_its_way_out_of_the_noise_is_as_if_nobody_had() {
+    let mut args = vec!["--samples", "3", "--steps", "12", "--snapshots", "5,11", "--keep-latents", "--keep-noise"];
+    let prompts: Vec<String> = (0..40).map(|index| format!("A piece for {index} violins, at 90 BPM.")).collect();
+    for prompt in &prompts {
+        args.extend(["--prompt", prompt]);
+    }
+    survives(&Place::diffusion(), "diffuse", &args, 3);
 }

@@ -10,27 +10,41 @@ use super::{fixture, says, stderr, stdout, tonoscope};
 /// 128 frames of the fixture: the tiny judge takes no less than 121.
 const SECONDS: &str = "0.16";
 
-pub(super) struct Place(tempfile::TempDir);
+/// A folder for results, and what every command in it is told.
+pub(super) struct Place(tempfile::TempDir, Vec<String>);
 
 impl Place {
+    /// A place for experiments on the tiny MusicGen, with the tiny judge.
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("judge")).unwrap();
-        tiny_audioset_judge(&folder.path().join("judge"));
-        Self(folder)
+        let judge = folder.path().join("judge");
+        fs::create_dir(&judge).unwrap();
+        tiny_audioset_judge(&judge);
+        let mut place = Self::on(folder, "musicgen_tiny");
+        place.1.extend(["--judge".to_owned(), judge.to_str().unwrap().to_owned()]);
+        place
+    }
+
+    /// A place for runs of the tiny Stable Audio.
+    pub(super) fn diffusion() -> Self {
+        Self::on(tempfile::tempdir().unwrap(), "stable_audio_tiny")
+    }
+
+    fn on(folder: tempfile::TempDir, model: &str) -> Self {
+        let model = fixture(model).to_str().unwrap().to_owned();
+        Self(folder, ["--device", "cpu", "--model", &model].map(str::to_owned).into())
     }
 
     pub(super) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// An experiment on the tiny model and judge, not started yet.
+    /// An experiment on the tiny model, not started yet.
     pub(super) fn command(&self, command: &str, out: &str, args: &[&str]) -> Command {
-        let model = fixture("musicgen_tiny");
-        let (judge, out) = (self.path("judge"), self.path(out));
-        let mut all = vec![command, "--device", "cpu", "--model", model.to_str().unwrap(), "--judge", &judge];
-        all.extend(["--out", &out]);
-        if !args.contains(&"--duration") {
+        let out = self.path(out);
+        let mut all = vec![command, "--out", &out];
+        all.extend(self.1.iter().map(String::as_str));
+        if command != "diffuse" && !args.contains(&"--duration") {
             all.extend(["--duration", SECONDS]);
         }
         all.extend(args);

@@ -2,16 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod archives;
 mod bad_input;
 mod classify;
+mod concepts;
+mod concepts_embed;
+mod diffuse;
 mod dtypes;
+mod embed;
+mod embed_generated;
 mod generate;
 mod help;
 mod intervene;
 mod killed;
 mod lens;
+mod llm_server;
+mod notes;
+mod pipeline;
+mod probe;
 mod probe_activations;
 mod prompts;
+mod prompts_llm;
+mod prompts_offline;
 mod report;
 mod resume;
 
@@ -23,6 +35,15 @@ use std::{
 /// Path of a fixture.
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name)
+}
+
+/// A file of the folder of real inputs that lies beside the repository; says so where there is none.
+fn shared(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
+    if !path.is_file() {
+        eprintln!("SKIPPED: `{}` is not there", path.display());
+    }
+    path.is_file().then_some(path)
 }
 
 /// Runs `tonoscope` with `args`, away from the user's own cache of models.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests panic as tests do")]
 #![expect(clippy::print_stdout, reason = "measured errors, for `--nocapture`")]
 
+mod classifiers;
 mod metrics;
 mod passt;
 mod probes;

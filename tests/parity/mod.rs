@@ -1,7 +1,12 @@
 //! Number for number what the reference implementations give; the fixtures are theirs.
 
+mod clap;
+mod clap_real;
+mod diffusion;
 mod encodec;
 mod inside;
 mod musicgen;
+mod oobleck;
 mod real_size;
+mod stable_audio;
 mod t5;

@@ -117,7 +117,13 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     let point: HookPoint = "decoder.1.self_attn.z".parse().unwrap();
     let capture = || vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
     let before = generate(&model, &Spec { captures: capture(), edits: vec![] }, &HookTensors::new()).unwrap().1;
-    let scope = Scope { steps: Some(2..4), rows: Some(vec![1]), branch: Some(Branch::Uncond), heads: Some(vec![0, 2]) };
+    let scope = Scope {
+        steps: Some(2..4),
+        rows: Some(vec![1]),
+        branch: Some(Branch::Uncond),
+        heads: Some(vec![0, 2]),
+        positions: None,
+    };
     let edits = vec![Edit { points: Selector::point(point), scope, change: Change::Zero }];
     let after = generate(&model, &Spec { captures: capture(), edits }, &HookTensors::new()).unwrap().1;
     let [before, after] = [&before, &after].map(|cache| cache.get(point).unwrap().clone());
@@ -270,8 +276,8 @@ fn half_precision_is_stored_in_full() {
 }
 
 fn any_point() -> impl Strategy<Value = HookPoint> {
-    (0usize..2, 0usize..100).prop_flat_map(|(part, layers)| {
-        let part = [Part::Encoder, Part::Decoder][part];
+    (0usize..3, 0usize..100).prop_flat_map(|(part, layers)| {
+        let part = Part::ALL[part];
         prop::sample::select(HookPoint::all(part, layers % 5 + 1))
     })
 }
@@ -293,7 +299,7 @@ proptest! {
     }
 
     #[test]
-    fn almost_names_do_not_panic(text in "(encoder|decoder)\\.[0-9.*]{0,30}\\.?(mlp_out|self_attn\\.q|logits|\\*)?") {
+    fn almost_names_do_not_panic(text in "(encoder|decoder|dit)\\.[0-9.*]{0,30}\\.?(mlp_out|self_attn\\.q|logits|\\*)?") {
         if let Ok(selector) = text.parse::<Selector>() {
             prop_assert_eq!(&selector.to_string().parse::<Selector>().unwrap(), &selector);
         }

@@ -2,4 +2,6 @@
 
 mod architecture;
 mod batches;
+mod diffusion_hooks;
 mod hooks;
+mod published;

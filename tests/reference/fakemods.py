@@ -1,6 +1,6 @@
-"""Stand-ins for packages that audiocraft imports but that inference of MusicGen and EnCodec never uses.
+"""Stand-ins for packages that audiocraft, stable-audio-tools and k-diffusion import but that inference never uses.
 
-`import fakemods` before audiocraft. The finder is appended, so a package that is really installed wins.
+`import fakemods` before them. The finder is appended, so a package that is really installed wins.
 """
 
 import importlib.abc
@@ -9,8 +9,10 @@ import sys
 import types
 
 UNUSED = {
-    "clip", "demucs", "encodec", "laion_clap", "librosa", "pesq", "pystoi", "pytorch_lightning",
-    "spacy", "torchdiffeq", "wandb", "xformers",
+    "alias_free_torch", "auraloss", "cleanfid", "clip", "dac", "dctorch", "demucs", "einops_exts", "ema_pytorch",
+    "encodec", "jsonmerge", "kornia", "laion_clap", "librosa", "local_attention", "natten", "pedalboard", "pesq",
+    "prefigure", "pystoi", "pytorch_lightning", "pywt", "skimage", "spacy", "torchdiffeq", "vector_quantize_pytorch",
+    "wandb", "webdataset", "xformers",
 }
 
 

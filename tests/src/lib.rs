@@ -1,6 +1,8 @@
 //! What the tests share: the fixtures that the reference implementations have written, and how to compare with them.
 
+pub mod claps;
 pub mod judges;
+pub mod server;
 pub mod workloads;
 
 use std::{
@@ -91,6 +93,16 @@ impl Fixture {
         let raw = self.raw(name);
         let data = TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape.clone(), burn_dtype(raw.dtype));
         (data.convert::<f32>().try_to_vec().expect("floats"), raw.shape)
+    }
+
+    /// An expected tensor of floats in 64 bit, row-major, and its shape.
+    ///
+    /// # Panics
+    /// If there is none of this name.
+    pub fn doubles(&self, name: &str) -> (Vec<f64>, Vec<usize>) {
+        let raw = self.raw(name);
+        let data = TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape.clone(), burn_dtype(raw.dtype));
+        (data.convert::<f64>().try_to_vec().expect("floats"), raw.shape)
     }
 
     /// An expected tensor of integers, row-major, and its shape.

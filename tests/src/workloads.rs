@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use tonoscope_core::{
     checkpoint::{Placement, Weights},
     hooks::Hooks,
-    models::musicgen::{Columns, DecoderState, MusicGen, MusicgenConfig},
+    models::{
+        musicgen::{Columns, DecoderState, MusicGen, MusicgenConfig},
+        oobleck::{Oobleck, OobleckConfig},
+    },
 };
 
 /// Sizes of facebook/musicgen-small.
@@ -81,4 +84,25 @@ pub fn t5_encode(model: &MusicGen) {
 pub fn encodec_decode(model: &MusicGen) {
     let codes: Vec<Vec<u32>> = (0..4).map(|row| (0..200).map(|i| (i * 37 + row * 11) % 2048).collect()).collect();
     std::hint::black_box(model.decode_audio(&[codes]).into_data());
+}
+
+/// The autoencoder of stable-audio-open-1.0 with random weights, and the device it is on.
+///
+/// # Panics
+/// Never: random weights fit every shape.
+pub fn oobleck_open(placement: Placement) -> (Oobleck, Device) {
+    let device = placement.device.clone();
+    let weights = Weights::random(0, placement);
+    (Oobleck::load(&OobleckConfig::stable_audio_open(), &weights).expect("random weights fit every shape"), device)
+}
+
+/// Latents to audio, `tile` of them at a time; 0: all at once.
+///
+/// # Panics
+/// If the device fails.
+pub fn oobleck_decode((model, device): &(Oobleck, Device), length: usize, tile: usize) {
+    let latents: Vec<f32> = (0..64 * length).map(|index| (index as f32 * 0.7).sin()).collect();
+    let latents = Tensor::<3>::from_data(TensorData::new(latents, [1, 64, length]), device);
+    let audio = if tile == 0 { model.decode(latents) } else { model.decode_tiled(latents, tile) };
+    std::hint::black_box(audio.into_data());
 }
