@@ -12,6 +12,10 @@ test:
 parity folder:
     TONOSCOPE_REAL_SIZE={{folder}} cargo test --release --workspace --test all -- --ignored real_size --nocapture
 
+# CLAP at real size, with random weights made by `tests/reference/clap_real.py FOLDER`
+parity-clap folder:
+    TONOSCOPE_REAL_CLAP={{folder}} cargo test --release --workspace --test all -- --ignored real_clap --nocapture
+
 # Speed at musicgen-small's real size
 bench:
     cargo bench --workspace --bench musicgen
@@ -36,3 +40,12 @@ audit:
 # Accept changed snapshots one by one
 review:
     cargo insta review
+
+# The page: built, its size told, served at http://localhost:PORT/. Needs node
+demo port="8000":
+    wasm-demo/build
+    node wasm-demo/serve.mjs "${CARGO_TARGET_DIR:-target}/wasm-demo" {{port}}
+
+# The page in headless Chromium, against the command line; needs chromium, node and npm
+test-browser:
+    TONOSCOPE_BROWSER=required tests/browser/run
