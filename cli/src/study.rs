@@ -209,13 +209,13 @@ impl StudyArgs {
 /// What `run.json` says of an experiment.
 #[derive(Debug, Serialize)]
 pub(crate) struct StudyRecord<'a> {
-    pub(crate) command: &'static str,
-    pub(crate) version: &'static str,
+    command: &'static str,
+    version: &'static str,
     #[serde(flatten)]
-    pub(crate) provenance: &'a Provenance,
-    pub(crate) device: &'a UsedDevice,
-    pub(crate) settings: &'a Value,
-    pub(crate) timings: StudyTimings,
+    provenance: &'a Provenance,
+    device: &'a UsedDevice,
+    settings: &'a Value,
+    timings: StudyTimings,
 }
 
 /// How long this process took; a run that was resumed says nothing of the earlier ones.
@@ -230,7 +230,17 @@ pub(crate) struct StudyTimings {
     pub(crate) interventions_per_minute: Option<f64>,
 }
 
-impl StudyRecord<'_> {
+impl<'a> StudyRecord<'a> {
+    pub(crate) fn new(
+        command: &'static str,
+        provenance: &'a Provenance,
+        device: &'a UsedDevice,
+        settings: &'a Value,
+        timings: StudyTimings,
+    ) -> Self {
+        Self { command, version: env!("CARGO_PKG_VERSION"), provenance, device, settings, timings }
+    }
+
     pub(crate) fn write(&self, folder: &OutputFolder) -> Result<()> {
         folder.write("run.json", &serde_json::to_vec_pretty(self)?)?;
         Ok(())

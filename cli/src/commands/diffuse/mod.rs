@@ -92,15 +92,7 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
     }
     bar.finish_and_clear();
     timings.units_s = started.elapsed().as_secs_f64();
-    let record = StudyRecord {
-        command: DiffusePlan::COMMAND,
-        version: env!("CARGO_PKG_VERSION"),
-        provenance: &provenance,
-        device: &device,
-        settings: &plan.settings(),
-        timings,
-    };
-    record.write(&folder)?;
+    StudyRecord::new(DiffusePlan::COMMAND, &provenance, &device, &plan.settings(), timings).write(&folder)?;
     let names = (0..plan.prompts.len()).map(|prompt| plan.unit(prompt));
     if unfinished(&units, names, "prompts", &args.out, out)? {
         return Ok(());

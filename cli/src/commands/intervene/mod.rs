@@ -90,16 +90,8 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
         timings.generate_s = Some(generating);
         timings.interventions_per_minute = Some(interventions as f64 / (timings.units_s / 60.0));
     }
-    let settings = plan.settings();
-    let record = StudyRecord {
-        command: InterventionPlan::COMMAND,
-        version: env!("CARGO_PKG_VERSION"),
-        provenance: &ready.provenance,
-        device: &ready.device,
-        settings: &settings,
-        timings,
-    };
-    record.write(&folder)?;
+    StudyRecord::new(InterventionPlan::COMMAND, &ready.provenance, &ready.device, &plan.settings(), timings)
+        .write(&folder)?;
     let names = units.iter().map(|&unit| plan.name(unit));
     if unfinished(&kept, names, "prompts of pairs", &args.study.out, out)? {
         return Ok(());

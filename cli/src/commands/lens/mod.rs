@@ -151,16 +151,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     }
     bar.finish_and_clear();
     timings.units_s = started.elapsed().as_secs_f64();
-    let settings = plan.settings()?;
-    let record = StudyRecord {
-        command: LensPlan::COMMAND,
-        version: env!("CARGO_PKG_VERSION"),
-        provenance: &ready.provenance,
-        device: &ready.device,
-        settings: &settings,
-        timings,
-    };
-    record.write(&folder)?;
+    StudyRecord::new(LensPlan::COMMAND, &ready.provenance, &ready.device, &plan.settings()?, timings).write(&folder)?;
     let names = (0..plan.prompts.len()).map(|index| plan.unit(index));
     if unfinished(&units, names, "prompts", &args.study.out, out)? {
         return Ok(());

@@ -1,122 +1,18 @@
-//! `prompts generate` and `prompts annotate` with a language model that misbehaves in every way that is known of.
+//! Annotations: what is asked again, given up, kept, and told.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use super::{
-    command,
-    llm_server::{FakeModel, Reply, a_prompt, annotated, completion},
+use super::{KEY, Run, assert_no_key, changed, done, failed, with_list};
+use crate::{
+    llm_server::{FakeModel, Reply},
     stderr, stdout,
 };
-
-/// Nobody else has this text, so that it can be looked for everywhere.
-const KEY: &str = "sk-test-4f7a9c0de51b";
-
-/// A folder, a model, and what was said so far.
-struct Run {
-    folder: tempfile::TempDir,
-    model: FakeModel,
-}
-
-impl Run {
-    fn new(model: FakeModel) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), model }
-    }
-
-    /// The same with `count` prompts to annotate.
-    fn with_prompts(model: FakeModel, count: usize) -> Self {
-        let run = Self::new(model);
-        let lines: Vec<String> = (0..count).map(|index| format!("{}. {}  ", index + 1, a_prompt(index))).collect();
-        fs::write(run.path("prompts.txt"), lines.join("\n")).unwrap();
-        run
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> std::process::Command {
-        let url = self.model.url();
-        let rest = ["--base-url", &url, "--backoff", "0.01"];
-        let mut command = command(&[&["prompts"][..], args, &rest].concat());
-        command.current_dir(self.folder.path()).env("OPENAI_API_KEY", KEY).env("NO_PROXY", "127.0.0.1");
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        let output = self.command(args).output().unwrap();
-        for text in [stdout(&output), stderr(&output)] {
-            assert!(!text.contains(KEY) && !text.contains("panicked"), "{text}");
-        }
-        output
-    }
-
-    fn annotate(&self, args: &[&str]) -> Output {
-        self.run(&[&["annotate", "prompts.txt", "--out", "annotations.json"][..], args].concat())
-    }
-
-    fn generate(&self, args: &[&str]) -> Output {
-        self.run(&[&["generate", "--out", "prompts.txt"][..], args].concat())
-    }
-
-    fn annotations(&self) -> Vec<Value> {
-        serde_json::from_slice(&fs::read(self.path("annotations.json")).unwrap()).unwrap()
-    }
-
-    fn requests(&self) -> usize {
-        self.model.log().len()
-    }
-
-    /// All `count` prompts are annotated rightly, and the key is in no file.
-    #[track_caller]
-    fn assert_annotated(&self, count: usize) {
-        let expected: Vec<Value> = (0..count).map(|index| annotated(&a_prompt(index))).collect();
-        assert_eq!(self.annotations(), expected);
-        assert_no_key(self.folder.path());
-    }
-}
-
-#[track_caller]
-fn assert_no_key(folder: &Path) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            assert_no_key(&path);
-        } else {
-            assert!(!String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(KEY), "{}", path.display());
-        }
-    }
-}
-
-#[track_caller]
-fn done(output: &Output) {
-    assert!(output.status.success(), "{}", stderr(output));
-}
-
-#[track_caller]
-fn failed(output: &Output, status: i32, parts: &[&str]) {
-    super::says(&(output.status.code().unwrap(), stderr(output)), status, parts);
-}
-
-fn changed(change: impl Fn(String) -> String + Send + 'static) -> Reply {
-    Reply::Changed(Box::new(change))
-}
-
-/// The right answer with its list of annotations changed.
-fn with_list(change: impl Fn(&mut Vec<Value>) + Send + 'static) -> Reply {
-    changed(move |right| {
-        let mut right: Value = serde_json::from_str(&right).unwrap();
-        change(right["annotations"].as_array_mut().unwrap());
-        right.to_string()
-    })
-}
 
 #[test]
 fn annotations_come_in_batches_with_a_schema_and_a_key() {
@@ -195,7 +91,7 @@ fn messages_are_understood_in_any_dress_and_order() {
         with_list(|list| list.reverse()),
         changed(|right| {
             let right: Value = serde_json::from_str(&right).unwrap();
-            right["annotations"].as_array().unwrap().iter().map(|one| one.to_string() + "\n").collect()
+            right["annotations"].as_array().unwrap().iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
         }),
     ];
     let run = Run::with_prompts(FakeModel::start(replies), 15);
@@ -372,132 +268,6 @@ fn failures_that_do_not_pass_end_it_at_once() {
         assert_eq!(fs::read_dir(run.folder.path()).unwrap().count(), 1);
         assert_no_key(run.folder.path());
     }
-}
-
-#[test]
-fn redirects_do_not_carry_the_key_away() {
-    let thief = FakeModel::start([]);
-    let location: &'static str = format!("Location: {}/chat/completions\r\n", thief.url()).leak();
-    for status in [301, 302, 303, 307, 308] {
-        let run = Run::with_prompts(FakeModel::start([Reply::Status(status, location, String::new())]), 5);
-        failed(&run.annotate(&[]), 1, &["hands over to another address"]);
-    }
-    assert!(thief.log().is_empty());
-}
-
-#[test]
-fn a_key_that_the_server_repeats_is_shown_and_kept_nowhere() {
-    let escaped: String = KEY.chars().map(|c| "\\u".to_owned() + &format!("{:04x}", c as u32)).collect();
-    let replies = [
-        with_list(|list| {
-            list[0]["aspects"] = serde_json::json!(["drum", format!("Bearer {KEY}")]);
-            list[1]["bpm"] = KEY.into();
-        }),
-        Reply::Body(completion(&format!("{{\"prompt\": \"x\", \"aspects\": [\"{escaped}\"]}}"))),
-        Reply::Body(format!(r#"{{"choices": [{{"message": {{"refusal": "{escaped}"}}}}]}}"#)),
-        Reply::Status(500, "", format!(r#"{{"error": "{escaped}"}}"#)),
-    ];
-    let run = Run::with_prompts(FakeModel::start(replies), 5);
-    done(&run.annotate(&["--json"]));
-    run.assert_annotated(5);
-    let writing = Run::new(FakeModel::start([Reply::Message(format!("[\"A song about {escaped} and love.\"]"))]));
-    done(&writing.generate(&["--count", "3"]));
-    assert_no_key(writing.folder.path());
-    assert!(fs::read_to_string(writing.path("prompts.txt")).unwrap().contains("A song about … and love."));
-}
-
-#[test]
-fn a_key_goes_over_no_open_connection_and_an_address_holds_no_password() {
-    let run = Run::with_prompts(FakeModel::start([]), 5);
-    let refused = |args: &[&str], status, parts: &[&str]| {
-        let line = [&["prompts", "annotate", "prompts.txt", "--out", "a.json"][..], args].concat();
-        let output = command(&line).current_dir(run.folder.path()).env("OPENAI_API_KEY", KEY).output().unwrap();
-        failed(&output, status, parts);
-        assert!(!stderr(&output).contains(KEY));
-    };
-    refused(&["--base-url", "http://models.example.org/v1"], 2, &["not protected", "--insecure"]);
-    refused(&["--base-url", "https://me:secret@models.example.org/v1"], 2, &["user name or a password"]);
-    refused(&["--base-url", "models"], 2, &["--base-url", "hint:"]);
-    assert!(!run.path("a.json.parts").exists() && run.requests() == 0);
-}
-
-#[test]
-fn prompts_are_written_in_numbered_blocks() {
-    let run = Run::new(FakeModel::start([]));
-    done(&run.generate(&["--count", "10", "--per-request", "4", "--seed", "5"]));
-    let text = fs::read_to_string(run.path("prompts.txt")).unwrap();
-    let numbers = [1, 2, 3, 4, 1, 2, 3, 4, 1, 2];
-    let expected: String =
-        numbers.iter().enumerate().map(|(index, number)| number.to_string() + ". " + &a_prompt(index) + "\n").collect();
-    assert_eq!(text, expected);
-    let seeds: Vec<Value> = run
-        .model
-        .log()
-        .iter()
-        .map(|request| serde_json::from_slice::<Value>(&request.body).unwrap()["seed"].clone())
-        .collect();
-    assert_eq!(seeds, [5, 6, 7]);
-    // What was generated can be annotated.
-    done(&run.annotate(&[]));
-    run.assert_annotated(10);
-}
-
-#[test]
-fn doubled_short_and_unusable_prompts_are_asked_for_again() {
-    let replies = [
-        Reply::Message("1. A calm song for harp at 60 BPM.\n2. a calm SONG for harp, at 60 BPM\n3. Hm.\n".to_owned()),
-        Reply::Message("[\"A calm song for harp at 60 BPM\", \"Another calm song for harp at 60 BPM\"]".to_owned()),
-    ];
-    let run = Run::new(FakeModel::start(replies));
-    done(&run.generate(&["--count", "6", "--per-request", "4"]));
-    let text = fs::read_to_string(run.path("prompts.txt")).unwrap();
-    let different: BTreeSet<&str> = text.lines().map(|line| line.split_once(". ").unwrap().1).collect();
-    assert_eq!((text.lines().count(), different.len()), (6, 6));
-    assert!(
-        text.starts_with("1. A calm song for harp at 60 BPM.\n2. Another calm song for harp at 60 BPM\n3. "),
-        "{text}"
-    );
-    let users: Vec<String> =
-        run.model.log().iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
-    let asked: Vec<bool> = ["Write 4 ", "Write 3 ", "Write 2 ", "Write 2 "]
-        .iter()
-        .zip(&users)
-        .map(|(part, user)| user.contains(part))
-        .collect();
-    assert_eq!((asked, users.len()), (vec![true; 4], 4));
-    assert!(users[1].contains("These are written already") && !users[0].contains("These are written already"));
-}
-
-#[test]
-fn a_model_that_repeats_itself_ends_in_a_list_of_what_is_missing() {
-    let run = Run::new(FakeModel::start((0..6).map(|_| Reply::Message("[\"The same old song again.\"]".to_owned()))));
-    let output = run.generate(&["--count", "5"]);
-    failed(&output, 1, &["4 of 5 prompts are not written", "missing: 2-5", "0 new prompts, 1 that there were already"]);
-    assert!(!run.path("prompts.txt").exists());
-    done(&run.generate(&["--count", "5"]));
-    assert!(fs::read_to_string(run.path("prompts.txt")).unwrap().starts_with("1. The same old song again.\n"));
-    let budget = Run::new(FakeModel::start([]));
-    let output = budget.generate(&["--count", "8", "--per-request", "4", "--max-requests", "1", "--partial"]);
-    done(&output);
-    assert_eq!(fs::read_to_string(budget.path("prompts.txt")).unwrap().lines().count(), 4);
-    assert!(stderr(&output).contains("missing: 5-8"), "{}", stderr(&output));
-}
-
-#[test]
-fn a_dry_run_sends_nothing_and_shows_no_key() {
-    let run = Run::with_prompts(FakeModel::start([]), 12);
-    let output = run.annotate(&["--dry-run", "--json"]);
-    done(&output);
-    let shown: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!((shown["requests"].as_array().unwrap().len(), &shown["estimate"]["requests"]), (3, &3.into()));
-    assert!(shown["estimate"]["tokens"]["prompt"].as_u64().unwrap() > 300, "{shown}");
-    let text = stdout(&run.generate(&["--dry-run"]));
-    assert!(
-        text.starts_with("POST http://127.0.0.1:") && text.contains("4 requests") && text.contains("3 more"),
-        "{text}"
-    );
-    assert_eq!(run.requests(), 0);
-    assert_eq!(fs::read_dir(run.folder.path()).unwrap().count(), 1);
 }
 
 #[test]
