@@ -23,7 +23,8 @@ const ROUND: f32 = 12_582_912.0;
 
 /// `x Φ(x)` in place of every `x`.
 pub(super) fn gelu(values: &mut [f32]) {
-    values.par_chunks_mut(CHUNK).for_each(chunk);
+    // Waking a thread for fewer costs more than they do.
+    if values.len() <= CHUNK { chunk(values) } else { values.par_chunks_mut(CHUNK).for_each(chunk) }
 }
 
 fn chunk(values: &mut [f32]) {

@@ -18,8 +18,10 @@ use super::{
 const ROWS: usize = 72;
 /// Multiplications below which a second thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 17;
+/// Bytes of weights that a thread reads in one go, at least: what is asked for ahead of use is its own.
+const STRETCH: usize = 1 << 17;
 
-/// `x Wᵀ`, cut into units of one panel of outputs and up to [`ROWS`] rows.
+/// `x Wᵀ`, cut into units of a few panels of outputs and up to [`ROWS`] rows.
 ///
 /// The calling thread starts at once; others take units from the moment they are awake, and the caller waits for no
 /// thread that has not begun. So a busy machine costs what it takes from us, and not a sleep per product.
@@ -29,6 +31,8 @@ struct Product {
     rows: usize,
     /// For each [`ROWS`] rows, `[block, row]`.
     x: Vec<Vec<[f32; BLOCK]>>,
+    panels: usize,
+    panels_per_unit: usize,
     units: usize,
     /// The next unit that no thread has taken.
     next: AtomicUsize,
@@ -50,12 +54,16 @@ pub(super) fn multiply<T: Copy>(
         return vec![0.0; rows * out];
     }
     let x: Vec<_> = x.chunks(ROWS * width).map(|x| blocks(x, width, &number)).collect();
+    let panels = out.div_ceil(WIDTH);
+    let panels_per_unit = (STRETCH * panels).div_ceil(matrix.bytes());
     let product = Product {
         matrix: Arc::clone(matrix),
         out,
         rows,
-        units: x.len() * out.div_ceil(WIDTH),
+        units: x.len() * panels.div_ceil(panels_per_unit),
         x,
+        panels,
+        panels_per_unit,
         next: AtomicUsize::new(0),
         finished: AtomicUsize::new(0),
         y: Mutex::new(vec![0.0; rows * out]),
@@ -83,15 +91,20 @@ impl Product {
             if unit >= self.units {
                 return;
             }
-            let panels = self.out.div_ceil(WIDTH);
-            let (part, panel) = (unit / panels, unit % panels);
-            y.resize(ROWS.min(self.rows - part * ROWS), [0.0; WIDTH]);
-            self.matrix.product(panel, &self.x[part], &mut y);
+            let units_per_part = self.panels.div_ceil(self.panels_per_unit);
+            let (part, first) = (unit / units_per_part, unit % units_per_part * self.panels_per_unit);
+            let rows = ROWS.min(self.rows - part * ROWS);
+            let panels = first..self.panels.min(first + self.panels_per_unit);
+            y.resize(panels.len() * rows, [0.0; WIDTH]);
+            for (panel, y) in panels.zip(y.chunks_exact_mut(rows)) {
+                self.matrix.product(panel, &self.x[part], y);
+            }
             let mut result = self.y.lock().unwrap_or_else(PoisonError::into_inner);
-            for (to, from) in result[part * ROWS * self.out..].chunks_exact_mut(self.out).zip(&y) {
-                let to = &mut to[panel * WIDTH..];
-                let outputs = WIDTH.min(to.len());
-                to[..outputs].copy_from_slice(&from[..outputs]);
+            let result_rows = result[part * ROWS * self.out..].chunks_exact_mut(self.out);
+            for (row, to) in result_rows.take(rows).enumerate() {
+                for (to, from) in to[first * WIDTH..].chunks_mut(WIDTH).zip(y[row..].iter().step_by(rows)) {
+                    to.copy_from_slice(&from[..to.len()]);
+                }
             }
             drop(result);
             self.finished.fetch_add(1, Ordering::Release);

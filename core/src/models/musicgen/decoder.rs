@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    tensor::{
-        Device, Int, Tensor,
-        activation::{gelu, relu},
-    },
+    tensor::{Device, Int, Tensor, activation::relu},
 };
 
 use super::{config::DecoderActivation, config::DecoderConfig, state::DecoderState};
@@ -210,10 +207,10 @@ impl Layer {
         let x = hooks.at(Site::ResidMid.of(layer), x);
         let x = self.add_text(hooks, layer, x, state);
         let into_mlp = hooks.at(Site::MlpIn.of(layer), x.clone());
-        let hidden = self.fc1.forward(self.final_layer_norm.forward(into_mlp));
+        let normed = self.final_layer_norm.forward(into_mlp);
         let hidden = match self.activation {
-            DecoderActivation::Gelu => gelu(hidden),
-            DecoderActivation::Relu => relu(hidden),
+            DecoderActivation::Gelu => self.fc1.forward_gelu(normed),
+            DecoderActivation::Relu => relu(self.fc1.forward(normed)),
         };
         let hidden = hooks.at(Site::MlpPost.of(layer), hidden);
         let x = x + hooks.at(Site::MlpOut.of(layer), self.fc2.forward(hidden));
