@@ -66,6 +66,8 @@ enum Command {
     Concepts(commands::concepts::ConceptsArgs),
     /// Make data to try experiments on
     Data(commands::data::DataArgs),
+    /// Train a small model from a file of settings
+    Train(commands::train::TrainArgs),
     /// Find out what can be read off captured activations
     ProbeActivations(commands::probe_activations::ProbeActivationsArgs),
     /// Show what can compute here
@@ -111,6 +113,7 @@ fn carry_out(command: Command, out: &mut dyn Write) -> anyhow::Result<()> {
         Command::Probe(args) => commands::probe::run(&args, out),
         Command::Concepts(args) => commands::concepts::run(&args, out),
         Command::Data(args) => commands::data::run(&args, out),
+        Command::Train(args) => commands::train::run(&args, out),
         Command::ProbeActivations(args) => commands::probe_activations::run(&args, out),
         Command::Devices(args) => commands::devices::run(&args, out),
         Command::Models(args) => commands::models::run(args, out),

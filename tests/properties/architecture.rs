@@ -43,6 +43,7 @@ const USES: &[(&str, &[&str])] = &[
     ("musicologist", &["hooks"]),
     ("probes", &["metrics"]),
     ("lens", &["checkpoint", "concepts", "hooks", "metrics", "models", "nn"]),
+    ("training", &["checkpoint", "hooks", "models", "nn"]),
     ("interventions", &["checkpoint", "concepts", "hooks", "metrics", "models", "nn"]),
 ];
 

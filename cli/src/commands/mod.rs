@@ -19,3 +19,4 @@ pub(crate) mod probe;
 pub(crate) mod probe_activations;
 pub(crate) mod prompts;
 pub(crate) mod report;
+pub(crate) mod train;

@@ -36,6 +36,12 @@ pub enum LoadError {
         /// Full name of the tensor.
         key: String,
     },
+    /// A model in training that computes with a tensor's values on the host, through which no gradient passes.
+    #[error("`{key}` is on its device and in training, but this model computes with it on the host")]
+    OnDevice {
+        /// Full name of the tensor.
+        key: String,
+    },
     /// Tensors of the checkpoint that the model has no use for.
     #[error("the checkpoint has {} tensors that the model does not use, first `{}`", .keys.len(), .keys[0])]
     Unused {
@@ -68,7 +74,7 @@ impl LoadError {
         match self {
             Self::Read { .. } => Some("check the path and its permissions"),
             Self::Corrupt { .. } => Some("fetch the file again; `tonoscope models verify` checks a stored model"),
-            Self::Config { .. } => None,
+            Self::Config { .. } | Self::OnDevice { .. } => None,
             Self::Missing { .. } | Self::Unused { .. } | Self::Shape { .. } => {
                 Some("config.json and the weights do not belong together; check that both come from the same model")
             }

@@ -32,4 +32,4 @@ pub use source::{Overlay, RawTensor, Remapped, Source, Taken, TensorBytes};
 pub use taps::{PackedTaps, SnakeValues, TapValues};
 pub use torch_tensor::{TorchTensorError, read_torch_tensor};
 pub(crate) use weights::to_f32;
-pub use weights::{Placement, Weights};
+pub use weights::{GivenTensor, Placement, Weights};

@@ -1,7 +1,7 @@
 //! Hands the tensors of a checkpoint to a model's constructors, one by one.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -42,13 +42,24 @@ pub struct Weights {
 
 struct Shared {
     origin: Origin,
-    used: Mutex<BTreeSet<String>>,
+    /// Names that were taken, with their shapes; none for what was only ignored.
+    used: Mutex<BTreeMap<String, Option<Vec<usize>>>>,
     placement: Placement,
 }
 
 enum Origin {
     Checkpoint(Box<dyn Source>),
     Random { seed: u64 },
+    Given(BTreeMap<String, GivenTensor>),
+}
+
+/// A tensor that is on its device already: a parameter in training, which the model stays differentiable by.
+#[derive(Debug, Clone)]
+pub struct GivenTensor {
+    /// Its elements, row-major; float, of the placement's device.
+    pub values: Tensor<1>,
+    /// Its shape in a checkpoint.
+    pub shape: Vec<usize>,
 }
 
 impl Weights {
@@ -61,6 +72,12 @@ impl Weights {
     /// one, other vectors zero. A tensor depends on `seed` and its own name only.
     pub fn random(seed: u64, placement: Placement) -> Self {
         Self::from_origin(Origin::Random { seed }, placement)
+    }
+
+    /// Hands out the tensors that are `given`, by their names in a checkpoint: what a model makes of them is differentiable
+    /// with respect to them. Matrices stay plain, whatever `placement` packs.
+    pub fn given(given: BTreeMap<String, GivenTensor>, device: &Device) -> Self {
+        Self::from_origin(Origin::Given(given), Placement::plain(device))
     }
 
     fn from_origin(origin: Origin, placement: Placement) -> Self {
@@ -84,6 +101,7 @@ impl Weights {
         match &self.shared.origin {
             Origin::Checkpoint(source) => source.shape(&self.key(name)).is_some(),
             Origin::Random { .. } => false,
+            Origin::Given(given) => given.contains_key(&self.key(name)),
         }
     }
 
@@ -92,6 +110,7 @@ impl Weights {
         match &self.shared.origin {
             Origin::Checkpoint(source) => source.shape(&self.key(name)),
             Origin::Random { .. } => None,
+            Origin::Given(given) => given.get(&self.key(name)).map(|tensor| tensor.shape.clone()),
         }
     }
 
@@ -100,6 +119,9 @@ impl Weights {
     /// # Errors
     /// [`LoadError`] if it is missing, of another shape, or not made of floating-point numbers.
     pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>, LoadError> {
+        if let Origin::Given(given) = &self.shared.origin {
+            return Ok(self.find(given, name, &shape)?.values.clone().reshape(shape));
+        }
         let data = match self.raw(name, &shape)? {
             Some(raw) => TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape, burn_dtype(raw.dtype)),
             None => TensorData::new(self.drawn(name, &shape), shape),
@@ -111,8 +133,11 @@ impl Weights {
     /// One tensor as `f32` on the host, for what is computed once at loading.
     ///
     /// # Errors
-    /// As [`Self::tensor`].
+    /// As [`Self::tensor`]; [`LoadError::OnDevice`] of tensors that are given.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        if self.is_given() {
+            return Err(LoadError::OnDevice { key: self.key(name) });
+        }
         Ok(match self.raw(name, shape)? {
             Some(raw) => to_f32(&raw),
             None => self.drawn(name, shape),
@@ -136,9 +161,20 @@ impl Weights {
         Some(self.shared.placement.packer.as_ref()?.pack_taps(taps.clone()))
     }
 
+    /// Whether the tensors are on their device already, so that nothing can be computed of them on the host.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self.shared.origin, Origin::Given(_))
+    }
+
     /// Marks `name` as known but not needed.
     pub fn ignore(&self, name: &str) {
-        self.mark(self.key(name));
+        self.mark(self.key(name), None);
+    }
+
+    /// Names and shapes of all tensors that were taken so far: after a model's constructor, what a checkpoint of it holds.
+    pub fn taken(&self) -> BTreeMap<String, Vec<usize>> {
+        let used = self.shared.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.iter().filter_map(|(name, shape)| Some((name.clone(), shape.clone()?))).collect()
     }
 
     /// Checks that every tensor of the checkpoint was used.
@@ -146,9 +182,13 @@ impl Weights {
     /// # Errors
     /// [`LoadError::Unused`] names those that were not.
     pub fn finish(&self) -> Result<(), LoadError> {
-        let Origin::Checkpoint(source) = &self.shared.origin else { return Ok(()) };
+        let names: Vec<String> = match &self.shared.origin {
+            Origin::Checkpoint(source) => source.names(),
+            Origin::Random { .. } => return Ok(()),
+            Origin::Given(given) => given.keys().cloned().collect(),
+        };
         let used = self.shared.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut keys: Vec<String> = source.names().into_iter().filter(|name| !used.contains(name)).collect();
+        let mut keys: Vec<String> = names.into_iter().filter(|name| !used.contains_key(name)).collect();
         keys.sort();
         if keys.is_empty() { Ok(()) } else { Err(LoadError::Unused { keys }) }
     }
@@ -163,12 +203,13 @@ impl Weights {
         if !matches!(raw.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(LoadError::Dtype { key, found: format!("{:?}", raw.dtype) });
         }
-        self.mark(key);
+        self.mark(key, Some(shape.to_vec()));
         Ok(Some(raw))
     }
 
     fn drawn(&self, name: &str, shape: &[usize]) -> Vec<f32> {
         let Origin::Random { seed } = self.shared.origin else { unreachable!("a checkpoint is read, not drawn") };
+        self.mark(self.key(name), Some(shape.to_vec()));
         let len = shape.iter().product();
         if shape.len() < 2 {
             return vec![if name.ends_with("weight") { 1.0 } else { 0.0 }; len];
@@ -180,8 +221,24 @@ impl Weights {
         StandardNormal.sample_iter(&mut generator).take(len).map(|value: f32| value * scale).collect()
     }
 
-    fn mark(&self, key: String) {
-        self.shared.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    /// The tensor `name` of those that are `given`.
+    fn find<'a>(
+        &self,
+        given: &'a BTreeMap<String, GivenTensor>,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<&'a GivenTensor, LoadError> {
+        let key = self.key(name);
+        let Some(tensor) = given.get(&key) else { return Err(LoadError::Missing { key }) };
+        if tensor.shape != shape {
+            return Err(LoadError::Shape { key, found: tensor.shape.clone(), expected: shape.to_vec() });
+        }
+        self.mark(key, Some(shape.to_vec()));
+        Ok(tensor)
+    }
+
+    fn mark(&self, key: String, shape: Option<Vec<usize>>) {
+        self.shared.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key, shape);
     }
 
     fn key(&self, name: &str) -> String {

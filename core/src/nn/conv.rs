@@ -50,6 +50,15 @@ impl Conv {
     /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]`. The ends are reflected, `f` is
     /// nothing.
     pub(crate) fn reflected(weights: &Weights, shape: ConvShape) -> Result<Self, LoadError> {
+        if weights.is_given() {
+            let ConvShape { channels: [from, to], kernel, stride, dilation } = shape;
+            let groups = kernel.div_ceil(stride);
+            let weight = widened(weights.tensor("weight", [to, from, kernel])?, groups * stride);
+            let matrix = weight.permute([2, 1, 0]).reshape([groups * stride * from, to]);
+            let bias = weights.tensor("bias", [to])?;
+            let taps = Taps::of_tensors(&matrix, bias, [groups, dilation], Self::gathers(shape));
+            return Ok(Self { taps, shape, ends: Ends::Reflected });
+        }
         let values = Self::values(weights, shape, true, None)?;
         Ok(Self { taps: Taps::plain(weights, values, Self::gathers(shape)), shape, ends: Ends::Reflected })
     }
@@ -161,6 +170,15 @@ pub(crate) struct ConvTranspose {
 impl ConvTranspose {
     /// Takes `weight` `[in, out, kernel]`, in any spelling of weight norm, and `bias` `[out]`; plain tensors.
     pub(crate) fn plain(weights: &Weights, shape: ConvShape) -> Result<Self, LoadError> {
+        if weights.is_given() {
+            let ConvShape { channels: [from, to], kernel, stride, .. } = shape;
+            let groups = kernel.div_ceil(stride);
+            let weight = widened(weights.tensor("weight", [from, to, kernel])?, groups * stride);
+            let latest_last = weight.reshape([from, to, groups, stride]).flip([2]);
+            let matrix = latest_last.permute([2, 0, 3, 1]).reshape([groups * from, stride * to]);
+            let bias = weights.tensor("bias", [to])?.repeat(&[stride]);
+            return Ok(Self { taps: Taps::of_tensors(&matrix, bias, [groups, 1], true), shape });
+        }
         Ok(Self { taps: Taps::plain(weights, Self::values(weights, shape, None)?, true), shape })
     }
 
@@ -214,9 +232,19 @@ impl ConvTranspose {
     }
 }
 
+/// `weight` `[…, kernel]` with zeros up to `taps` taps.
+fn widened(weight: Tensor<3>, taps: usize) -> Tensor<3> {
+    let [rows, columns, kernel] = weight.dims();
+    if kernel == taps {
+        return weight;
+    }
+    let zeros = Tensor::zeros([rows, columns, taps - kernel], (&weight.device(), weight.dtype()));
+    Tensor::cat(vec![weight, zeros], 2)
+}
+
 /// The weight that weight norm makes of a direction and a length per index of the first dimension, `g · v / ‖v‖`, in
 /// whichever of its three spellings the checkpoint has it.
-fn folded(weights: &Weights, shape: [usize; 3]) -> Result<Vec<f32>, LoadError> {
+pub(crate) fn folded(weights: &Weights, shape: [usize; 3]) -> Result<Vec<f32>, LoadError> {
     let spellings =
         [("parametrizations.weight.original0", "parametrizations.weight.original1"), ("weight_g", "weight_v")];
     let Some((length, direction)) = spellings.into_iter().find(|(_, direction)| weights.has(direction)) else {

@@ -7,6 +7,7 @@ use burn::{
     tensor::{Tensor, activation::gelu},
 };
 
+use super::held;
 use crate::checkpoint::{LoadError, PackedMatrix, StoredMatrix, Weights};
 
 /// The matrix of a linear layer.
@@ -32,7 +33,7 @@ impl Matrix {
 
     /// A matrix `[out, in]` as a plain tensor.
     pub fn plain(weight: Tensor<2>) -> Self {
-        Self { plain: Some(Param::from_tensor(weight)), packed: None }
+        Self { plain: Some(held(weight)), packed: None }
     }
 
     /// A matrix in a backend's form.
@@ -74,7 +75,7 @@ impl Linear {
     /// # Errors
     /// [`LoadError`] if one is missing or of another shape.
     pub fn load(weights: &Weights, from: usize, to: usize, bias: bool) -> Result<Self, LoadError> {
-        let bias = if bias { Some(Param::from_tensor(weights.tensor("bias", [to])?)) } else { None };
+        let bias = if bias { Some(held(weights.tensor("bias", [to])?)) } else { None };
         Ok(Self { weight: Matrix::load(weights, "weight", [to, from])?, bias })
     }
 

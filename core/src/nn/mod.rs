@@ -10,18 +10,24 @@ mod tiles;
 
 pub use attention::Attention;
 pub(crate) use attention::masked;
-pub(crate) use conv::{Conv, ConvShape, ConvTranspose};
+pub(crate) use conv::{Conv, ConvShape, ConvTranspose, folded};
 pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
 pub(crate) use taps::place;
 pub(crate) use tiles::{Local, in_tiles};
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, Param, ParamId},
     tensor::{Int, Tensor},
 };
 
 use crate::checkpoint::{LoadError, Weights};
+
+/// `tensor` as part of a module. Unlike `Param::from_tensor` it takes what was computed of another tensor, as all is in
+/// training.
+pub(crate) fn held<const D: usize>(tensor: Tensor<D>) -> Param<Tensor<D>> {
+    Param::initialized(ParamId::new(), tensor)
+}
 
 /// Rows of a table, chosen by index.
 #[derive(Module, Debug)]
@@ -35,7 +41,7 @@ impl Embedding {
     /// # Errors
     /// [`LoadError`] if it is missing or of another shape.
     pub fn load(weights: &Weights, entries: usize, width: usize) -> Result<Self, LoadError> {
-        Ok(Self { weight: Param::from_tensor(weights.tensor("weight", [entries, width])?) })
+        Ok(Self { weight: held(weights.tensor("weight", [entries, width])?) })
     }
 
     /// # Shapes

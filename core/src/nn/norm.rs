@@ -5,6 +5,7 @@ use burn::{
     tensor::{DType, Tensor},
 };
 
+use super::held;
 use crate::checkpoint::{LoadError, Weights};
 
 /// `(x − mean) / √(variance + ε) · weight + bias`
@@ -22,8 +23,8 @@ impl LayerNorm {
     /// [`LoadError`] if one is missing or of another shape.
     pub fn load(weights: &Weights, width: usize, epsilon: f64) -> Result<Self, LoadError> {
         Ok(Self {
-            weight: Param::from_tensor(weights.tensor("weight", [width])?),
-            bias: Param::from_tensor(weights.tensor("bias", [width])?),
+            weight: held(weights.tensor("weight", [width])?),
+            bias: held(weights.tensor("bias", [width])?),
             epsilon,
         })
     }
@@ -48,7 +49,7 @@ impl RmsNorm {
     /// # Errors
     /// [`LoadError`] if it is missing or of another shape.
     pub fn load(weights: &Weights, width: usize, epsilon: f64) -> Result<Self, LoadError> {
-        Ok(Self { weight: Param::from_tensor(weights.tensor("weight", [width])?), epsilon })
+        Ok(Self { weight: held(weights.tensor("weight", [width])?), epsilon })
     }
 
     /// # Shapes

@@ -10,6 +10,7 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 
+use super::held;
 use crate::checkpoint::{PackedTaps, SnakeValues, TapValues, Weights};
 
 /// `y[t] = b + Σⱼ f(x[t + j · dilation − left]) Wⱼ`, nothing beyond the ends of `x`.
@@ -40,14 +41,29 @@ impl Taps {
         let [count, from, to] = values.shape;
         let matrices = if gathered { 1 } else { count };
         let height = count * from / matrices;
-        let matrix = |matrix: &[f32]| Param::from_tensor(place(weights, matrix.to_vec(), [height, to]));
+        let matrix = |matrix: &[f32]| held(place(weights, matrix.to_vec(), [height, to]));
         Self {
             weights: values.weights.chunks_exact(height * to).map(matrix).collect(),
-            bias: values.bias.map(|bias| Param::from_tensor(place(weights, bias, [to]))),
+            bias: values.bias.map(|bias| held(place(weights, bias, [to]))),
             snake: values.snake.map(|snake| Snake::new(weights, snake)),
             packed: None,
             count,
             dilation: values.dilation,
+        }
+    }
+
+    /// Of a matrix `[tap · in, out]` and a bias `[out]` that are on their device already, differentiable by both.
+    pub(crate) fn of_tensors(matrix: &Tensor<2>, bias: Tensor<1>, [count, dilation]: [usize; 2], gathered: bool) -> Self {
+        let matrices = if gathered { 1 } else { count };
+        let height = matrix.dims()[0] / matrices;
+        let part = |index: usize| held(matrix.clone().narrow(0, index * height, height));
+        Self {
+            weights: (0..matrices).map(part).collect(),
+            bias: Some(held(bias)),
+            snake: None,
+            packed: None,
+            count,
+            dilation,
         }
     }
 
@@ -89,7 +105,7 @@ impl Snake {
     fn new(weights: &Weights, values: SnakeValues) -> Self {
         let place = |values: Vec<f32>| {
             let width = values.len();
-            Param::from_tensor(place(weights, values, [1, 1, width]))
+            held(place(weights, values, [1, 1, width]))
         };
         Self { frequency: place(values.frequency), height: place(values.height) }
     }

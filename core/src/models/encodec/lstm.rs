@@ -10,7 +10,7 @@ use burn::{
 
 use crate::{
     checkpoint::{LoadError, Weights},
-    nn::{Matrix, place},
+    nn::{Matrix, held, place},
 };
 
 /// `x + lstm(x)`
@@ -51,12 +51,18 @@ impl Lstm {
 impl LstmLayer {
     fn load(weights: &Weights, layer: usize, width: usize) -> Result<Self, LoadError> {
         let matrix = |name: &str| Matrix::load(weights, &format!("weight_{name}_l{layer}"), [4 * width, width]);
-        let bias = |name: &str| weights.values(&format!("bias_{name}_l{layer}"), &[4 * width]);
-        let sum = bias("ih")?.into_iter().zip(bias("hh")?).map(|(a, b)| a + b).collect();
+        let bias = |name: &str| format!("bias_{name}_l{layer}");
+        let bias = if weights.is_given() {
+            weights.tensor(&bias("ih"), [4 * width])? + weights.tensor(&bias("hh"), [4 * width])?
+        } else {
+            let values = |name: &str| weights.values(&bias(name), &[4 * width]);
+            let sum = values("ih")?.into_iter().zip(values("hh")?).map(|(a, b)| a + b).collect();
+            place(weights, sum, [4 * width])
+        };
         Ok(Self {
             weight_ih: matrix("ih")?,
             weight_hh: matrix("hh")?,
-            bias: Param::from_tensor(place(weights, sum, [4 * width])),
+            bias: held(bias),
             width,
         })
     }

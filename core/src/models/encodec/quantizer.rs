@@ -6,7 +6,10 @@ use burn::{
 };
 
 use super::EncodecConfig;
-use crate::checkpoint::{LoadError, Weights};
+use crate::{
+    checkpoint::{LoadError, Weights},
+    nn::held,
+};
 
 /// A vector as the sum of one entry from each of several tables; each table is for what the ones before it left over.
 #[derive(Module, Debug)]
@@ -23,7 +26,7 @@ impl Quantizer {
             for name in ["inited", "cluster_size", "embed_avg"] {
                 weights.ignore(name);
             }
-            Ok(Param::from_tensor(weights.tensor("embed", [config.codebook_size, config.hidden_size])?))
+            Ok(held(weights.tensor("embed", [config.codebook_size, config.hidden_size])?))
         };
         Ok(Self { codebooks: (0..config.num_quantizers()).map(codebook).collect::<Result<_, _>>()? })
     }

@@ -15,7 +15,7 @@ use super::{config::DecoderActivation, config::DecoderConfig, state::DecoderStat
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Inner, Part, Site},
-    nn::{Attention, LayerNorm, Linear},
+    nn::{Attention, LayerNorm, Linear, held},
 };
 
 /// Which columns of a sequence get logits.
@@ -69,7 +69,7 @@ impl Decoder {
         let heads = (0..config.num_codebooks)
             .map(|codebook| Linear::load(&weights.sub("lm_heads").sub(codebook), width, config.vocab_size, false));
         Ok(Self {
-            embed_tokens: Param::from_tensor(Tensor::cat(tables.collect::<Result<_, _>>()?, 0)),
+            embed_tokens: held(Tensor::cat(tables.collect::<Result<_, _>>()?, 0)),
             layers: layers.collect::<Result<_, _>>()?,
             layer_norm: norm(&inside.sub("layer_norm"), width)?,
             lm_heads: heads.collect::<Result<_, _>>()?,

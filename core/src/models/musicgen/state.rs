@@ -164,6 +164,11 @@ impl DecoderState {
     /// Writes the keys and values of new columns and returns those of all columns: `[row, head, past + time, d_head]`.
     pub(super) fn remember(&mut self, layer: usize, k: Tensor<4>, v: Tensor<4>) -> [Tensor<4>; 2] {
         let [rows, heads, time, d_head] = k.dims();
+        if time == self.capacity {
+            // All there will be: nothing to keep it beside, and in training nothing to take a gradient through.
+            self.past[layer] = Some([k.clone(), v.clone()]);
+            return [k, v];
+        }
         let here = [0..rows, 0..heads, self.len..self.len + time, 0..d_head];
         let all = [0..rows, 0..heads, 0..self.len + time, 0..d_head];
         let Some([keys, values]) = self.past[layer].take() else {

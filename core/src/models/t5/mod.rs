@@ -20,7 +20,7 @@ pub use tokenizer::{T5Tokenizer, TokenError, TokenIds};
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Part, Site},
-    nn::{Attention, Embedding, Linear, RmsNorm, masked},
+    nn::{Attention, Embedding, Linear, RmsNorm, held, masked},
 };
 
 /// `norm(blocks(embed(ids)))`
@@ -71,7 +71,7 @@ impl T5Encoder {
         let buckets = [config.relative_attention_num_buckets, config.num_heads];
         Ok(Self {
             embed_tokens: Embedding::load(&table, config.vocab_size, config.d_model)?,
-            relative_attention_bias: Param::from_tensor(bias.tensor("weight", buckets)?),
+            relative_attention_bias: held(bias.tensor("weight", buckets)?),
             block: block.collect::<Result<_, _>>()?,
             final_layer_norm: RmsNorm::load(&stack.sub("final_layer_norm"), config.d_model, config.layer_norm_epsilon)?,
             config: config.clone(),

@@ -1,0 +1,183 @@
+//! `tonoscope train`
+
+mod codec;
+mod musicgen;
+mod record;
+mod settings;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tonoscope_core::{
+    audio::Waveform,
+    training::{Clip, NamedTensor, StepKey, Task, Trainer, harmonics},
+};
+
+use self::{
+    codec::CodecStudy,
+    musicgen::{MusicgenStudy, Parts},
+    record::Record,
+    settings::{Model, Music, Settings},
+};
+use crate::{failure::Misuse, files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
+
+/// Seed of the music that is never learnt from; a training with this seed is refused.
+const HELD_OUT: u64 = 0x4865_6c64_2d6f_7574;
+
+/// Train a small model from a file of settings
+///
+/// The same settings give the same losses on the same machine. A training that was stopped, by Ctrl-C or otherwise, goes on
+/// when the command is repeated, as if it had not been. In the end the folder holds `model/`, a checkpoint in the layout
+/// of Hugging Face, in 16 bits; `metrics.jsonl`, `figures/` and `sounds/` tell how it went.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainArgs {
+    /// Settings, such as `data/training/codec.toml`
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    /// Folder for the model and for what is needed to go on
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Stop after this step, and go on another time
+    #[arg(long, value_name = "STEP")]
+    until: Option<usize>,
+    /// Say what would be trained, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// What differs from one kind of model to another.
+trait Study {
+    type Task: Task;
+
+    fn task(&self) -> Self::Task;
+
+    /// Puts into place what was trained before.
+    fn begin(&self, _: &mut Trainer<Self::Task>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the step `key` sees.
+    fn batch(&self, key: StepKey) -> Result<<Self::Task as Task>::Batch>;
+
+    /// What is never learnt from.
+    fn held_out(&self) -> Result<<Self::Task as Task>::Batch>;
+
+    /// How the model sounds now.
+    fn listen(&self, trainer: &Trainer<Self::Task>) -> Result<Vec<(String, Waveform)>>;
+
+    /// The tensors under the names of the layout, and the files beside them.
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)>;
+}
+
+/// The clip `index` of the music of `seed`.
+fn clip(music: Music, seed: u64, index: usize, samples: usize, sample_rate: u32) -> Clip {
+    match music {
+        Music::Harmonics => harmonics(seed, index, samples, sample_rate),
+    }
+}
+
+pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
+    let (settings, text) = Settings::read(&args.config)?;
+    if settings.seed == HELD_OUT {
+        return Err(Misuse::new("`seed` is that of the held-out music").hint("any other number will do").into());
+    }
+    let opened = args.device.open()?;
+    let device = opened.placement.device;
+    match &settings.model {
+        Model::Codec { loss, config } => {
+            train(args, &settings, &text, &CodecStudy::new(&settings, loss, config, &device), &device, out)
+        }
+        Model::Musicgen { codec, clips, without_text, text_encoder, decoder } => {
+            let beside = args.config.parent().unwrap_or(Path::new("."));
+            let codec = beside.join(codec);
+            let parts = Parts { codec: &codec, clips: *clips, without_text: *without_text, text_encoder, decoder };
+            train(args, &settings, &text, &MusicgenStudy::new(&settings, &parts, &device)?, &device, out)
+        }
+    }
+}
+
+fn train<S: Study>(
+    args: &TrainArgs,
+    settings: &Settings,
+    text: &str,
+    study: &S,
+    device: &burn::tensor::Device,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let mut trainer = Trainer::new(study.task(), settings.optimiser, settings.steps, settings.seed, device)?;
+    study.begin(&mut trainer)?;
+    let elements = trainer.parameters.trained_elements();
+    if args.dry_run {
+        if args.json {
+            let told = json!({"name": settings.name, "parameters": elements, "steps": settings.steps,
+                "clips": settings.steps * settings.batch});
+            writeln!(out, "{told}")?;
+        } else {
+            writeln!(out, "{}: {elements} parameters, {} steps of {} clips of {} s",
+                settings.name, settings.steps, settings.batch, settings.seconds)?;
+        }
+        return Ok(());
+    }
+    let folder = OutputFolder::open(&args.out)?;
+    let mut record = Record::open(folder, text)?;
+    if let Some(state) = record.state()? {
+        trainer.restore(&state)?;
+        record.cut(trainer.key().step);
+        progress::note(&format!("going on after step {}", trainer.key().step));
+    }
+    interrupt::listen();
+    let last = args.until.unwrap_or(settings.steps).min(settings.steps);
+    let bar = progress::steps(settings.steps as u64, settings.name.clone(), "steps");
+    bar.set_position(trainer.key().step as u64);
+    bar.reset_eta();
+    while trainer.key().step < last && !interrupt::asked() {
+        let began = Instant::now();
+        let batch = study.batch(trainer.key())?;
+        let report = pollster::block_on(trainer.step(&batch))
+            .with_context(|| format!("training `{}`", settings.name))?;
+        bar.set_message(format!("{} loss {:.4}", settings.name, report.loss));
+        bar.inc(1);
+        record.step(&report, began.elapsed().as_secs_f64())?;
+        let done = trainer.key().step;
+        if done.is_multiple_of(settings.validate_every) || done == settings.steps {
+            let terms = pollster::block_on(trainer.evaluate(&study.held_out()?))?;
+            bar.println(format!("step {done}: held-out loss {:.4}", terms["loss"]));
+            record.held_out(done, terms)?;
+            let sounds = OutputFolder::open(&args.out.join("sounds"))?;
+            for (name, wave) in study.listen(&trainer)? {
+                write_wave(&sounds, &format!("{name}.wav"), &wave)?;
+            }
+        }
+        if done.is_multiple_of(settings.save_every) {
+            record.save(&pollster::block_on(trainer.save())?)?;
+        }
+    }
+    bar.finish_and_clear();
+    let done = trainer.key().step;
+    record.save(&pollster::block_on(trainer.save())?)?;
+    record.figure(&settings.name)?;
+    let model = args.out.join("model");
+    // Also of a training that was stopped, so that it can be listened to.
+    let (tensors, files) = study.files(pollster::block_on(trainer.export())?)?;
+    let bytes = record::model(&model, settings, &tensors, files, record.latest(), done)?;
+    if args.json {
+        let told = json!({"name": settings.name, "parameters": elements, "step": done, "model": model,
+            "bytes": bytes, "held_out": record.latest()});
+        writeln!(out, "{told}")?;
+    } else {
+        let held_out = record.latest().and_then(|terms| terms.get("loss").copied());
+        let held_out = held_out.map_or(String::new(), |loss| format!(", held-out loss {loss:.4}"));
+        writeln!(out, "{}: {done} of {} steps{held_out}; {bytes} bytes of weights", model.display(), settings.steps)?;
+    }
+    Ok(())
+}

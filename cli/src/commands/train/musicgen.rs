@@ -1,0 +1,164 @@
+//! Training a MusicGen over a codec that is there.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_chacha::rand_core::Rng;
+use tonoscope_core::{
+    audio::Waveform,
+    checkpoint::{Placement, SafetensorsFile, Weights},
+    models::{
+        encodec::{Encodec, EncodecConfig},
+        musicgen::{DecoderConfig, MusicgenConfig},
+        t5::{T5Config, T5Tokenizer, TokenIds},
+    },
+    training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer, word_tokenizer},
+};
+
+use super::{HELD_OUT, Study, clip, settings::Settings};
+use crate::{failure::Misuse, progress};
+
+/// Clips that are encoded at a time.
+const ENCODED_AT_ONCE: usize = 8;
+
+/// A language model and the codes that it learns from.
+pub(super) struct MusicgenStudy {
+    settings: Settings,
+    config: MusicgenConfig,
+    without_text: f64,
+    tokenizer: String,
+    codec: std::path::PathBuf,
+    learnt: Pool,
+    held_out: Pool,
+    device: Device,
+}
+
+/// Clips as the model sees them.
+struct Pool {
+    texts: Vec<TokenIds>,
+    codes: Vec<Vec<Vec<u32>>>,
+}
+
+/// What the settings say of it.
+pub(super) struct Parts<'a> {
+    pub(super) codec: &'a Path,
+    pub(super) clips: usize,
+    pub(super) without_text: f64,
+    pub(super) text_encoder: &'a toml::Table,
+    pub(super) decoder: &'a DecoderConfig,
+}
+
+impl MusicgenStudy {
+    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, device: &Device) -> Result<Self> {
+        let path = parts.codec.join("config.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let audio_encoder: EncodecConfig =
+            serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
+        let codec_file = parts.codec.join("model.safetensors");
+        let weights = Weights::new(Box::new(SafetensorsFile::open(&codec_file)?), Placement::plain(device));
+        let codec = Encodec::load(&audio_encoder, &weights)?;
+        let rate = audio_encoder.sampling_rate;
+        let samples = (settings.seconds * f64::from(rate)) as usize;
+        let captions = |seed: u64, count: usize| {
+            (0..count).map(move |index| clip(settings.music, seed, index, 1, rate).caption).collect::<Vec<_>>()
+        };
+        let (learnt, held_out) = (captions(settings.seed, parts.clips), captions(HELD_OUT, settings.held_out));
+        let (tokenizer, pieces) = word_tokenizer(learnt.iter().map(String::as_str));
+        let tokenizer = tokenizer.to_string();
+        let mut table = parts.text_encoder.clone();
+        table.insert("vocab_size".to_owned(), toml::Value::Integer(pieces.next_multiple_of(16) as i64));
+        let wrong = |error: toml::de::Error| Misuse::new(format!("`model.musicgen.text_encoder`: {error}"));
+        let text_encoder: T5Config = toml::Value::Table(table).try_into().map_err(wrong)?;
+        let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text_encoder.n_positions, text_encoder.vocab_size)?;
+        let pool = |seed: u64, captions: &[String]| -> Result<Pool> {
+            let texts = captions.iter().map(|caption| words.encode(caption)).collect::<Result<_, _>>()?;
+            let bar = progress::steps(captions.len() as u64, "encoding".to_owned(), "clips");
+            let mut codes = vec![];
+            for first in (0..captions.len()).step_by(ENCODED_AT_ONCE) {
+                let count = ENCODED_AT_ONCE.min(captions.len() - first);
+                let sound: Vec<f32> = (first..first + count)
+                    .flat_map(|index| clip(settings.music, seed, index, samples, rate).samples)
+                    .collect();
+                let sound = Tensor::<3>::from_data(TensorData::new(sound, [count, 1, samples]), device);
+                codes.extend(host_codes(&codec, sound)?);
+                bar.inc(count as u64);
+            }
+            bar.finish_and_clear();
+            Ok(Pool { texts, codes })
+        };
+        Ok(Self {
+            learnt: pool(settings.seed, &learnt)?,
+            held_out: pool(HELD_OUT, &held_out)?,
+            settings: settings.clone(),
+            config: MusicgenConfig {
+                model_type: "musicgen".to_owned(),
+                text_encoder,
+                audio_encoder,
+                decoder: parts.decoder.clone(),
+            },
+            without_text: parts.without_text,
+            tokenizer,
+            codec: codec_file,
+            device: device.clone(),
+        })
+    }
+}
+
+/// `[clip][codebook][frame]` of `[clip, 1, sample]`.
+fn host_codes(codec: &Encodec, sound: Tensor<3>) -> Result<Vec<Vec<Vec<u32>>>> {
+    let codes = codec.encode(sound);
+    let [_, codebooks, frames] = codes.dims();
+    let data = pollster::block_on(codes.into_data_async())?;
+    let flat: Vec<u32> = data.convert::<i64>().try_to_vec::<i64>().unwrap_or_default().iter().map(|&c| c as u32).collect();
+    Ok(flat.chunks_exact(codebooks * frames).map(|clip| clip.chunks_exact(frames).map(<[u32]>::to_vec).collect()).collect())
+}
+
+impl Study for MusicgenStudy {
+    type Task = MusicTask;
+
+    fn task(&self) -> MusicTask {
+        MusicTask::new(self.config.clone())
+    }
+
+    fn begin(&self, trainer: &mut Trainer<MusicTask>) -> Result<()> {
+        let weights = Weights::new(Box::new(SafetensorsFile::open(&self.codec)?), Placement::plain(&self.device));
+        trainer.parameters.take("audio_encoder.", &weights)?;
+        Ok(())
+    }
+
+    fn batch(&self, key: StepKey) -> Result<MusicBatch> {
+        let mut random = key.random("clips");
+        let mut batch = MusicBatch { texts: vec![], codes: vec![] };
+        for _ in 0..self.settings.batch {
+            let index = (random.next_u64() % self.learnt.codes.len() as u64) as usize;
+            let silent = ((random.next_u64() >> 11) as f64 / (1u64 << 53) as f64) < self.without_text;
+            batch.texts.push(if silent { vec![] } else { self.learnt.texts[index].clone() });
+            batch.codes.push(self.learnt.codes[index].clone());
+        }
+        Ok(batch)
+    }
+
+    fn held_out(&self) -> Result<MusicBatch> {
+        Ok(MusicBatch { texts: self.held_out.texts.clone(), codes: self.held_out.codes.clone() })
+    }
+
+    fn listen(&self, _: &Trainer<MusicTask>) -> Result<Vec<(String, Waveform)>> {
+        Ok(vec![])
+    }
+
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)> {
+        let mut config = serde_json::to_value(&self.config)?;
+        config["architectures"] = serde_json::json!(["MusicgenForConditionalGeneration"]);
+        for (part, kind) in [("text_encoder", "t5"), ("audio_encoder", "encodec"), ("decoder", "musicgen_decoder")] {
+            config[part]["model_type"] = kind.into();
+        }
+        let generation = serde_json::json!({"guidance_scale": 3.0, "top_k": 250, "temperature": 1.0, "do_sample": true});
+        let files = vec![
+            ("config.json".to_owned(), serde_json::to_vec_pretty(&config)?),
+            ("generation_config.json".to_owned(), serde_json::to_vec_pretty(&generation)?),
+            ("tokenizer.json".to_owned(), self.tokenizer.clone().into_bytes()),
+        ];
+        Ok((CodecTask::exported(tensors), files))
+    }
+}

@@ -1,0 +1,168 @@
+//! What a training leaves behind: its state, its numbers, its model.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result};
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Value, json};
+use tonoscope_core::training::{NamedTensor, StepReport, half_bytes};
+
+use super::settings::Settings;
+use crate::{
+    failure::Misuse,
+    figures::{LinePlot, Panel, Series},
+    files::OutputFolder,
+    tensors,
+};
+
+const STATE: &str = "state.safetensors";
+const METRICS: &str = "metrics.jsonl";
+const SETTINGS: &str = "settings.toml";
+
+/// The folder of one training.
+pub(super) struct Record {
+    folder: OutputFolder,
+    lines: Vec<Value>,
+}
+
+impl Record {
+    /// A folder that is new, or of a training with the same settings.
+    pub(super) fn open(folder: OutputFolder, settings: &str) -> Result<Self> {
+        let path = folder.path().join(SETTINGS);
+        match std::fs::read_to_string(&path) {
+            Ok(there) if there != settings => {
+                let what = format!("`{}` was trained with other settings", folder.path().display());
+                return Err(Misuse::new(what).hint("choose another folder, or remove this one").into());
+            }
+            Ok(_) => {}
+            Err(_) => {
+                folder.write(SETTINGS, settings.as_bytes())?;
+            }
+        }
+        let lines = std::fs::read_to_string(folder.path().join(METRICS)).unwrap_or_default();
+        let lines = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Ok(Self { folder, lines })
+    }
+
+    /// What is needed to go on, if the training has begun.
+    pub(super) fn state(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.folder.path().join(STATE);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        }
+    }
+
+    /// Forgets what came after the state that was saved.
+    pub(super) fn cut(&mut self, steps: usize) {
+        let step = |line: &Value| line["step"].as_u64().unwrap_or(u64::MAX);
+        self.lines.retain(|line| step(line) < steps as u64 || (line["kind"] == "held_out" && step(line) == steps as u64));
+    }
+
+    pub(super) fn step(&mut self, report: &StepReport, seconds: f64) -> Result<()> {
+        let mut line = serde_json::to_value(report)?;
+        line["kind"] = "step".into();
+        line["seconds"] = seconds.into();
+        self.lines.push(line);
+        Ok(())
+    }
+
+    /// The means of the held-out clips after `step` steps.
+    pub(super) fn held_out(&mut self, step: usize, terms: BTreeMap<String, f64>) -> Result<()> {
+        self.lines.push(json!({"kind": "held_out", "step": step, "terms": terms}));
+        self.write_lines()
+    }
+
+    /// The held-out numbers that came last.
+    pub(super) fn latest(&self) -> Option<BTreeMap<String, f64>> {
+        let line = self.lines.iter().rev().find(|line| line["kind"] == "held_out")?;
+        serde_json::from_value(line["terms"].clone()).ok()
+    }
+
+    /// Writes down the state, and the numbers so far.
+    pub(super) fn save(&self, state: &[u8]) -> Result<()> {
+        self.write_lines()?;
+        self.folder.write(STATE, state)?;
+        Ok(())
+    }
+
+    fn write_lines(&self) -> Result<()> {
+        let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
+        self.folder.write(METRICS, text.as_bytes())?;
+        Ok(())
+    }
+
+    /// Draws the losses.
+    pub(super) fn figure(&self, name: &str) -> Result<()> {
+        let points = |kind: &str, loss: &dyn Fn(&Value) -> Option<f64>| -> Vec<_> {
+            let lines = self.lines.iter().filter(|line| line["kind"] == kind);
+            lines.filter_map(|line| Some((line["step"].as_f64()?, loss(line)?, None))).collect()
+        };
+        let learnt = points("step", &|line| line["loss"].as_f64());
+        if learnt.is_empty() {
+            return Ok(());
+        }
+        let held_out = points("held_out", &|line| line["terms"]["loss"].as_f64());
+        let mut series = vec![Series { name: "training".to_owned(), points: learnt }];
+        if !held_out.is_empty() {
+            series.push(Series { name: "held out, mean of the weights".to_owned(), points: held_out });
+        }
+        let plot = LinePlot {
+            name: "loss".to_owned(),
+            caption: format!("Loss of {name} by step: of each step's clips, and of clips that were never learnt from."),
+            x_label: "step".to_owned(),
+            y_label: "loss".to_owned(),
+            panels: vec![Panel { title: String::new(), series }],
+            ..LinePlot::default()
+        };
+        plot.draw()?.write(self.folder.path())
+    }
+}
+
+/// Writes the model's folder; how many bytes its weights have.
+pub(super) fn model(
+    path: &Path,
+    settings: &Settings,
+    tensors: &[NamedTensor],
+    files: Vec<(String, Vec<u8>)>,
+    held_out: Option<BTreeMap<String, f64>>,
+    steps: usize,
+) -> Result<usize> {
+    let folder = OutputFolder::open(path)?;
+    let stored: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| half_bytes(values)).collect();
+    let views = tensors.iter().zip(&stored).map(|((name, shape, _), bytes)| {
+        Ok((name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes)?))
+    });
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let weights = tensors::to_file(views, [("format".to_owned(), "pt".to_owned())].into())?;
+    for (name, bytes) in files {
+        folder.write(&name, &bytes)?;
+    }
+    folder.write("README.md", card(settings, tensors, held_out, steps).as_bytes())?;
+    folder.write("model.safetensors", &weights)?;
+    Ok(weights.len())
+}
+
+fn card(
+    settings: &Settings,
+    tensors: &[NamedTensor],
+    held_out: Option<BTreeMap<String, f64>>,
+    steps: usize,
+) -> String {
+    let numbers: usize = tensors.iter().map(|(_, _, values)| values.len()).sum();
+    let Settings { name, seed, batch, seconds, music, .. } = settings;
+    let rows: String =
+        held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |\n")).collect();
+    let music = serde_json::to_value(music).ok().and_then(|music| music.as_str().map(str::to_owned)).unwrap_or_default();
+    format!(
+        "# {name}\n\nTrained from scratch by `tonoscope train`, on music that was made for it; no recording was used.\n\n\
+         - numbers in the checkpoint: {numbers}, 16 bits each (running means of the weights)\n\
+         - data: `{music}`, {batch} clips of {seconds} s per step, none seen twice by the codec; held-out clips by another seed\n\
+         - budget: {steps} of {} steps, seed {seed}\n\n\
+         ## Measured on held-out clips\n\n| what | value |\n|---|---|\n{rows}\n\
+         ## Limits\n\nIt has heard nothing but its synthetic music: expect little of real recordings. What it learnt is only as \
+         true as the numbers above.\n",
+        settings.steps
+    )
+}

@@ -1,0 +1,92 @@
+//! What a file of settings says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use tonoscope_core::{
+    models::{encodec::EncodecConfig, musicgen::DecoderConfig},
+    training::{CodecWeights, Optimiser},
+};
+
+use crate::failure::Misuse;
+
+/// One training.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    /// Name of the model.
+    pub(super) name: String,
+    /// Where the music comes from.
+    pub(super) music: Music,
+    /// Everything random follows from it.
+    pub(super) seed: u64,
+    /// Steps in all.
+    pub(super) steps: usize,
+    /// Clips that a step sees.
+    pub(super) batch: usize,
+    /// Length of a clip.
+    pub(super) seconds: f64,
+    /// Held-out clips.
+    pub(super) held_out: usize,
+    /// Steps from one look at held-out clips to the next.
+    pub(super) validate_every: usize,
+    /// Steps from one saved state to the next.
+    pub(super) save_every: usize,
+    pub(super) optimiser: Optimiser,
+    pub(super) model: Model,
+}
+
+/// Where the music comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Music {
+    /// Notes of a few harmonics, without any file.
+    Harmonics,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
+pub(super) enum Model {
+    /// An EnCodec.
+    Codec { loss: CodecWeights, config: EncodecConfig },
+    /// A MusicGen with its text encoder, over a codec that is there.
+    Musicgen {
+        /// Folder of the codec, from that of the settings.
+        codec: PathBuf,
+        /// Clips that are turned into codes once, and drawn from.
+        clips: usize,
+        /// Share of clips that are shown without their text.
+        without_text: f64,
+        /// As in `config.json`, without `vocab_size`, which the captions decide.
+        text_encoder: toml::Table,
+        decoder: DecoderConfig,
+    },
+}
+
+impl Settings {
+    /// Reads the file at `path`.
+    pub(super) fn read(path: &Path) -> Result<(Self, String)> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let wrong = |what: String| {
+            Misuse::new(format!("`{}`: {what}", path.display())).hint("see `data/training/` for files that work")
+        };
+        let settings: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let positive = [
+            ("steps", settings.steps),
+            ("batch", settings.batch),
+            ("held_out", settings.held_out),
+            ("validate_every", settings.validate_every),
+            ("save_every", settings.save_every),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(wrong(format!("`{name}` is 0, expected a positive number")).into());
+        }
+        if !(0.1..=60.0).contains(&settings.seconds) {
+            return Err(wrong(format!("`seconds` is {}, expected 0.1 to 60", settings.seconds)).into());
+        }
+        Ok((settings, text))
+    }
+}
