@@ -5,3 +5,4 @@ mod batches;
 mod diffusion_hooks;
 mod hooks;
 mod published;
+mod training;

@@ -6,6 +6,10 @@ mod qualities;
 mod soundfont;
 mod vorbis;
 
+pub(crate) use notes::BUILT_IN;
+pub(crate) use programs::Kind;
+pub(crate) use soundfont::Soundfont;
+
 use std::io::Write;
 
 use anyhow::Result;

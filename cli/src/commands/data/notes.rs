@@ -19,7 +19,7 @@ use super::{programs::Kind, qualities::qualities, soundfont::Soundfont};
 use crate::{failure::Misuse, files::OutputFolder, interrupt, progress};
 
 /// 51 programs of FluidR3Mono; see `data/README.md`.
-pub(super) const BUILT_IN: &[u8] = include_bytes!("../../../../data/soundfont/fluidr3mono_51.sf3");
+pub(crate) const BUILT_IN: &[u8] = include_bytes!("../../../../data/soundfont/fluidr3mono_51.sf3");
 
 /// Samples per second of the synthesiser: its sound is not band-limited, so it plays well above what is kept.
 const PLAYED_RATE: u32 = 48_000;

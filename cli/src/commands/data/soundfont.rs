@@ -30,10 +30,10 @@ const GENERATOR_LEN: usize = 4;
 const SAMPLE_LEN: usize = 46;
 
 /// A soundfont that is ready to be played.
-pub(super) struct Soundfont {
-    pub(super) font: Arc<SoundFont>,
+pub(crate) struct Soundfont {
+    pub(crate) font: Arc<SoundFont>,
     /// Its programs in bank 0 that were asked for.
-    pub(super) programs: Vec<u16>,
+    pub(crate) programs: Vec<u16>,
 }
 
 impl Soundfont {
@@ -41,7 +41,7 @@ impl Soundfont {
     ///
     /// # Errors
     /// What is no soundfont, or one that contradicts itself.
-    pub(super) fn read(bytes: &[u8], wanted: &dyn Fn(u16) -> bool) -> Result<Self> {
+    pub(crate) fn read(bytes: &[u8], wanted: &dyn Fn(u16) -> bool) -> Result<Self> {
         let file = File::parse(bytes)?;
         let presets = file.presets()?;
         let chosen: Vec<&Preset> = presets.iter().filter(|preset| preset.bank == 0 && wanted(preset.program)).collect();

@@ -10,29 +10,38 @@ use tonoscope_core::{
     training::{CodecTask, CodecWeights, NamedTensor, StepKey, Trainer},
 };
 
-use super::{HELD_OUT, Study, clip, settings::Settings};
+use super::{HELD_OUT, Study, settings::Settings, source::Source};
 
 /// A codec and the sound that it learns from.
 pub(super) struct CodecStudy {
     settings: Settings,
     config: EncodecConfig,
     loss: CodecWeights,
+    source: Source,
     device: Device,
 }
 
 impl CodecStudy {
-    pub(super) fn new(settings: &Settings, loss: &CodecWeights, config: &EncodecConfig, device: &Device) -> Self {
-        Self { settings: settings.clone(), config: config.clone(), loss: loss.clone(), device: device.clone() }
+    pub(super) fn new(
+        settings: &Settings,
+        loss: &CodecWeights,
+        config: &EncodecConfig,
+        device: &Device,
+    ) -> Result<Self> {
+        let source = Source::open(settings.music)?;
+        let (settings, config, loss) = (settings.clone(), config.clone(), loss.clone());
+        Ok(Self { settings, config, loss, source, device: device.clone() })
     }
 
     /// Clips `first..` of the music of `seed`: `[clip, 1, sample]`, whole frames.
-    fn clips(&self, seed: u64, first: usize, count: usize) -> Tensor<3> {
+    fn clips(&self, seed: u64, first: usize, count: usize) -> Result<Tensor<3>> {
         let hop = self.config.hop_length();
         let samples = (self.settings.seconds * f64::from(self.config.sampling_rate)) as usize / hop * hop;
-        let sound: Vec<f32> = (first..first + count)
-            .flat_map(|index| clip(self.settings.music, seed, index, samples, self.config.sampling_rate).samples)
-            .collect();
-        Tensor::from_data(TensorData::new(sound, [count, 1, samples]), &self.device)
+        let mut sound: Vec<f32> = vec![];
+        for index in first..first + count {
+            sound.extend(self.source.clip(seed, index, samples, self.config.sampling_rate)?.samples);
+        }
+        Ok(Tensor::from_data(TensorData::new(sound, [count, 1, samples]), &self.device))
     }
 }
 
@@ -44,16 +53,16 @@ impl Study for CodecStudy {
     }
 
     fn batch(&self, key: StepKey) -> Result<Tensor<3>> {
-        Ok(self.clips(key.seed, key.step * self.settings.batch, self.settings.batch))
+        self.clips(key.seed, key.step * self.settings.batch, self.settings.batch)
     }
 
     fn held_out(&self) -> Result<Tensor<3>> {
-        Ok(self.clips(HELD_OUT, 0, self.settings.held_out))
+        self.clips(HELD_OUT, 0, self.settings.held_out)
     }
 
     fn listen(&self, trainer: &Trainer<CodecTask>) -> Result<Vec<(String, Waveform)>> {
         let codec = Encodec::load(&self.config, &trainer.weights())?;
-        let wanted = self.clips(HELD_OUT, 0, self.settings.held_out.min(2));
+        let wanted = self.clips(HELD_OUT, 0, self.settings.held_out.min(2))?;
         let heard = codec.decode(codec.encode(wanted.clone()));
         let mut sounds = vec![];
         for (name, sound) in [("original", wanted), ("codec", heard)] {

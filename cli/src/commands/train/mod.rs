@@ -4,6 +4,7 @@ mod codec;
 mod musicgen;
 mod record;
 mod settings;
+mod source;
 
 use std::{
     io::Write,
@@ -15,14 +16,14 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tonoscope_core::{
     audio::Waveform,
-    training::{Clip, NamedTensor, StepKey, Task, Trainer, harmonics},
+    training::{NamedTensor, StepKey, Task, Trainer},
 };
 
 use self::{
     codec::CodecStudy,
     musicgen::{MusicgenStudy, Parts},
     record::Record,
-    settings::{Model, Music, Settings},
+    settings::{Model, Settings},
 };
 use crate::{failure::Misuse, files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
 
@@ -79,13 +80,6 @@ trait Study {
     fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)>;
 }
 
-/// The clip `index` of the music of `seed`.
-fn clip(music: Music, seed: u64, index: usize, samples: usize, sample_rate: u32) -> Clip {
-    match music {
-        Music::Harmonics => harmonics(seed, index, samples, sample_rate),
-    }
-}
-
 pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     let (settings, text) = Settings::read(&args.config)?;
     if settings.seed == HELD_OUT {
@@ -95,7 +89,7 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     let device = opened.placement.device;
     match &settings.model {
         Model::Codec { loss, config } => {
-            train(args, &settings, &text, &CodecStudy::new(&settings, loss, config, &device), &device, out)
+            train(args, &settings, &text, &CodecStudy::new(&settings, loss, config, &device)?, &device, out)
         }
         Model::Musicgen { codec, clips, without_text, text_encoder, decoder } => {
             let beside = args.config.parent().unwrap_or(Path::new("."));

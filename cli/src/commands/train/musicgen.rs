@@ -16,7 +16,7 @@ use tonoscope_core::{
     training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer, word_tokenizer},
 };
 
-use super::{HELD_OUT, Study, clip, settings::Settings};
+use super::{HELD_OUT, Study, settings::Settings, source::Source};
 use crate::{failure::Misuse, progress};
 
 /// Clips that are encoded at a time.
@@ -60,10 +60,11 @@ impl MusicgenStudy {
         let codec = Encodec::load(&audio_encoder, &weights)?;
         let rate = audio_encoder.sampling_rate;
         let samples = (settings.seconds * f64::from(rate)) as usize;
-        let captions = |seed: u64, count: usize| {
-            (0..count).map(move |index| clip(settings.music, seed, index, 1, rate).caption).collect::<Vec<_>>()
+        let source = Source::open(settings.music)?;
+        let captions = |seed: u64, count: usize| -> Result<Vec<String>> {
+            (0..count).map(|index| Ok(source.clip(seed, index, 1, rate)?.caption)).collect()
         };
-        let (learnt, held_out) = (captions(settings.seed, parts.clips), captions(HELD_OUT, settings.held_out));
+        let (learnt, held_out) = (captions(settings.seed, parts.clips)?, captions(HELD_OUT, settings.held_out)?);
         let (tokenizer, pieces) = word_tokenizer(learnt.iter().map(String::as_str));
         let tokenizer = tokenizer.to_string();
         let mut table = parts.text_encoder.clone();
@@ -77,9 +78,10 @@ impl MusicgenStudy {
             let mut codes = vec![];
             for first in (0..captions.len()).step_by(ENCODED_AT_ONCE) {
                 let count = ENCODED_AT_ONCE.min(captions.len() - first);
-                let sound: Vec<f32> = (first..first + count)
-                    .flat_map(|index| clip(settings.music, seed, index, samples, rate).samples)
-                    .collect();
+                let mut sound: Vec<f32> = vec![];
+                for index in first..first + count {
+                    sound.extend(source.clip(seed, index, samples, rate)?.samples);
+                }
                 let sound = Tensor::<3>::from_data(TensorData::new(sound, [count, 1, samples]), device);
                 codes.extend(host_codes(&codec, sound)?);
                 bar.inc(count as u64);

@@ -43,6 +43,8 @@ pub(super) struct Settings {
 pub(super) enum Music {
     /// Notes of a few harmonics, without any file.
     Harmonics,
+    /// Melody, chords and bass by the soundfont inside the program.
+    Soundfont,
 }
 
 /// What is trained.

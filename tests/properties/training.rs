@@ -1,0 +1,207 @@
+//! Training: gradients are those of the loss, steps are repeatable, and what is saved is what was trained.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::{Dtype, tensor::TensorView};
+use tonoscope_core::{
+    checkpoint::{GivenTensor, Placement, SafetensorsFile, Weights},
+    models::{
+        encodec::{Encodec, EncodecConfig},
+        musicgen::MusicgenConfig,
+    },
+    training::{
+        CodecTask, CodecWeights, MusicBatch, MusicTask, NamedTensor, Optimiser, StepKey, Task, Trainer, harmonics,
+    },
+};
+use tonoscope_tests::{Fixture, assert_close, devices, floats};
+
+const KEY: StepKey = StepKey { seed: 3, step: 0 };
+
+fn cpu() -> Device {
+    devices().into_iter().find(|(name, _)| *name == "flex").expect("there is a CPU").1.device
+}
+
+fn codec(continuous_steps: usize) -> CodecTask {
+    let config: EncodecConfig = serde_json::from_value(serde_json::json!({
+        "sampling_rate": 3200, "audio_channels": 1, "target_bandwidths": [0.64], "num_filters": 4,
+        "num_residual_layers": 1, "upsampling_ratios": [5, 4], "hidden_size": 8, "kernel_size": 7,
+        "last_kernel_size": 3, "residual_kernel_size": 3, "dilation_growth_rate": 2, "compress": 2,
+        "num_lstm_layers": 1, "codebook_size": 4, "codebook_dim": 8, "norm_type": "weight_norm", "pad_mode": "reflect",
+        "use_causal_conv": false, "use_conv_shortcut": false, "normalize": false, "chunk_length_s": null,
+    }))
+    .unwrap();
+    let loss = CodecWeights {
+        wave: 1.0,
+        spectral: 1.0,
+        commitment: 0.25,
+        windows: vec![64, 128],
+        codebook_decay: 0.9,
+        revive_below: 0.05,
+        continuous_steps,
+    };
+    CodecTask::new(config, loss, &cpu())
+}
+
+fn sound(first: usize) -> Tensor<3> {
+    let clips = (first..first + 3).flat_map(|index| harmonics(5, index, 800, 3200).samples).collect();
+    Tensor::from_data(TensorData::new::<f32, _>(clips, [3, 1, 800]), &cpu())
+}
+
+fn musicgen() -> (MusicTask, MusicBatch) {
+    let config: MusicgenConfig = Fixture::open("musicgen_tiny").config(None);
+    let [codebooks, size] = [config.decoder.num_codebooks, config.decoder.vocab_size as u32];
+    let token = |clip: usize, codebook: usize, frame: usize| (clip * 7 + codebook * 3 + frame * frame) as u32 % size;
+    let clip = |clip| (0..codebooks).map(|codebook| (0..5).map(|frame| token(clip, codebook, frame)).collect()).collect();
+    let batch = MusicBatch { texts: vec![vec![9, 8, 7, 1], vec![]], codes: (0..2).map(clip).collect() };
+    (MusicTask::new(config), batch)
+}
+
+fn optimiser() -> Optimiser {
+    Optimiser {
+        rate: 3e-3,
+        final_share: 0.1,
+        warm_up: 2,
+        betas: [0.9, 0.99],
+        weight_decay: 0.01,
+        clip: 1.0,
+        average: 0.9,
+    }
+}
+
+/// The slope of the loss along its own gradient, from the gradient and from two losses close by.
+fn slopes<T: Task>(task: &T, batch: &T::Batch, step: f64) -> [f64; 2] {
+    let trainer = Trainer::new(TaskRef(task), optimiser(), 1, 3, &cpu()).unwrap();
+    let leaves = trainer.parameters.leaves();
+    let device = cpu().autodiff();
+    let loss = task.loss(&Weights::given(leaves.clone(), &device), batch, KEY).unwrap().loss;
+    let mut gradients = loss.backward();
+    let gradients: BTreeMap<&String, Tensor<1>> =
+        leaves.iter().filter_map(|(name, leaf)| Some((name, leaf.values.grad_remove(&mut gradients)?))).collect();
+    let unused: Vec<&String> =
+        leaves.keys().filter(|name| task.trains(name) && !gradients.contains_key(name)).collect();
+    assert_eq!(unused, Vec::<&String>::new(), "no gradient reaches them");
+    let square: f64 = gradients.values().flat_map(|gradient| floats(gradient.clone())).map(|g| f64::from(g).powi(2)).sum();
+    let norm = square.sqrt();
+    let at = |offset: f64| {
+        let moved = |(name, leaf): (&String, &GivenTensor)| {
+            let values = leaf.values.clone().inner();
+            let values = match gradients.get(name) {
+                Some(gradient) => values + gradient.clone() * (offset / norm),
+                None => values,
+            };
+            (name.clone(), GivenTensor { values, shape: leaf.shape.clone() })
+        };
+        let weights = Weights::given(leaves.iter().map(moved).collect(), &cpu());
+        f64::from(floats(task.loss(&weights, batch, KEY).unwrap().loss)[0])
+    };
+    [norm, (at(step) - at(-step)) / (2.0 * step)]
+}
+
+/// A task that somebody else holds.
+struct TaskRef<'a, T>(&'a T);
+
+impl<T: Task> Task for TaskRef<'_, T> {
+    type Batch = T::Batch;
+
+    fn names(
+        &self,
+        device: &Device,
+    ) -> Result<BTreeMap<String, Vec<usize>>, tonoscope_core::checkpoint::LoadError> {
+        self.0.names(device)
+    }
+
+    fn trains(&self, name: &str) -> bool {
+        self.0.trains(name)
+    }
+
+    fn loss(
+        &self,
+        weights: &Weights,
+        batch: &T::Batch,
+        key: StepKey,
+    ) -> Result<tonoscope_core::training::Outcome, tonoscope_core::checkpoint::LoadError> {
+        self.0.loss(weights, batch, key)
+    }
+}
+
+#[test]
+fn training_gradients_are_finite_differences() {
+    // 32-bit losses near 1 are known to 1e-7, over a step of 2e-3 against slopes near 1: some 1e-4; the rest is curvature.
+    let [gradient, difference] = slopes(&codec(1), &sound(0), 1e-3);
+    assert!((gradient - difference).abs() < 0.02 * gradient, "codec: {gradient} against {difference}");
+    let (task, batch) = musicgen();
+    let [gradient, difference] = slopes(&task, &batch, 1e-2);
+    assert!((gradient - difference).abs() < 0.02 * gradient, "music: {gradient} against {difference}");
+}
+
+#[test]
+fn training_on_one_batch_lowers_the_loss() {
+    let mut trainer = Trainer::new(codec(5), optimiser(), 60, 1, &cpu()).unwrap();
+    let losses: Vec<f64> =
+        (0..60).map(|_| pollster::block_on(trainer.step(&sound(0))).unwrap().terms["spectral"]).collect();
+    assert!(losses[59] < 0.7 * losses[0], "{losses:?}");
+    let (task, batch) = musicgen();
+    let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
+    assert!(losses[59] < 0.5 * losses[0], "{losses:?}");
+}
+
+#[test]
+fn training_that_goes_on_is_training_that_never_stopped() {
+    let begin = || Trainer::new(codec(2), optimiser(), 8, 1, &cpu()).unwrap();
+    let steps = |trainer: &mut Trainer<CodecTask>, until: usize| {
+        let mut reports = vec![];
+        while trainer.key().step < until {
+            let batch = sound(3 * trainer.key().step);
+            reports.push(pollster::block_on(trainer.step(&batch)).unwrap());
+        }
+        reports
+    };
+    let mut whole = begin();
+    let expected = steps(&mut whole, 8);
+    let mut first = begin();
+    let mut reports = steps(&mut first, 5);
+    let state = pollster::block_on(first.save()).unwrap();
+    let mut second = begin();
+    second.restore(&state).unwrap();
+    reports.extend(steps(&mut second, 8));
+    assert_eq!(reports, expected);
+    assert_eq!(pollster::block_on(second.export()).unwrap(), pollster::block_on(whole.export()).unwrap());
+    let mut other = Trainer::new(codec(2), optimiser(), 8, 2, &cpu()).unwrap();
+    assert!(other.restore(&state).unwrap_err().to_string().contains("seed"));
+    assert!(other.restore(&state[..state.len() / 2]).is_err());
+}
+
+fn file(tensors: &[NamedTensor]) -> SafetensorsFile {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    SafetensorsFile::from_bytes("trained", safetensors::serialize(views, None).unwrap()).unwrap()
+}
+
+#[test]
+fn a_trained_codec_loads_as_any_other() {
+    let mut trainer = Trainer::new(codec(1), optimiser(), 4, 1, &cpu()).unwrap();
+    for step in 0..4 {
+        pollster::block_on(trainer.step(&sound(step))).unwrap();
+    }
+    let config = trainer.task.config().clone();
+    let given = Encodec::load(&config, &trainer.weights()).unwrap();
+    let tensors = CodecTask::exported(pollster::block_on(trainer.export()).unwrap());
+    let placement = Placement::plain(&cpu());
+    let weights = Weights::new(Box::new(file(&tensors)), placement.clone());
+    let loaded = Encodec::load(&config, &weights).unwrap();
+    weights.finish().unwrap();
+    let codes = given.encode(sound(9));
+    assert_eq!(codes.clone().into_data(), loaded.encode(sound(9)).into_data());
+    let [there, here] = [given, loaded].map(|codec| floats(codec.decode(codes.clone())));
+    // Weight norm is taken apart and put together: two roundings of every weight.
+    assert_close("audio", &here, &there, 1e-5);
+    // And a training takes it back.
+    let mut again = Trainer::new(codec(1), optimiser(), 4, 2, &cpu()).unwrap();
+    let taken = again.parameters.take("", &Weights::new(Box::new(file(&tensors)), placement)).unwrap();
+    assert_eq!(taken, pollster::block_on(again.export()).unwrap().len());
+}
