@@ -26,6 +26,7 @@ mod prompts_llm;
 mod prompts_offline;
 mod report;
 mod resume;
+mod train;
 
 use std::{
     path::PathBuf,

@@ -52,7 +52,8 @@ fn musicgen() -> (MusicTask, MusicBatch) {
     let config: MusicgenConfig = Fixture::open("musicgen_tiny").config(None);
     let [codebooks, size] = [config.decoder.num_codebooks, config.decoder.vocab_size as u32];
     let token = |clip: usize, codebook: usize, frame: usize| (clip * 7 + codebook * 3 + frame * frame) as u32 % size;
-    let clip = |clip| (0..codebooks).map(|codebook| (0..5).map(|frame| token(clip, codebook, frame)).collect()).collect();
+    let clip =
+        |clip| (0..codebooks).map(|codebook| (0..5).map(|frame| token(clip, codebook, frame)).collect()).collect();
     let batch = MusicBatch { texts: vec![vec![9, 8, 7, 1], vec![]], codes: (0..2).map(clip).collect() };
     (MusicTask::new(config), batch)
 }
@@ -81,7 +82,8 @@ fn slopes<T: Task>(task: &T, batch: &T::Batch, step: f64) -> [f64; 2] {
     let unused: Vec<&String> =
         leaves.keys().filter(|name| task.trains(name) && !gradients.contains_key(name)).collect();
     assert_eq!(unused, Vec::<&String>::new(), "no gradient reaches them");
-    let square: f64 = gradients.values().flat_map(|gradient| floats(gradient.clone())).map(|g| f64::from(g).powi(2)).sum();
+    let square: f64 =
+        gradients.values().flat_map(|gradient| floats(gradient.clone())).map(|g| f64::from(g).powi(2)).sum();
     let norm = square.sqrt();
     let at = |offset: f64| {
         let moved = |(name, leaf): (&String, &GivenTensor)| {
@@ -104,10 +106,7 @@ struct TaskRef<'a, T>(&'a T);
 impl<T: Task> Task for TaskRef<'_, T> {
     type Batch = T::Batch;
 
-    fn names(
-        &self,
-        device: &Device,
-    ) -> Result<BTreeMap<String, Vec<usize>>, tonoscope_core::checkpoint::LoadError> {
+    fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, tonoscope_core::checkpoint::LoadError> {
         self.0.names(device)
     }
 
@@ -176,9 +175,10 @@ fn training_that_goes_on_is_training_that_never_stopped() {
 fn file(tensors: &[NamedTensor]) -> SafetensorsFile {
     let bytes: Vec<Vec<u8>> =
         tensors.iter().map(|(_, _, values)| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, shape, _), bytes)| {
-        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), bytes)| (name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
     SafetensorsFile::from_bytes("trained", safetensors::serialize(views, None).unwrap()).unwrap()
 }
 

@@ -53,7 +53,12 @@ impl Taps {
     }
 
     /// Of a matrix `[tap · in, out]` and a bias `[out]` that are on their device already, differentiable by both.
-    pub(crate) fn of_tensors(matrix: &Tensor<2>, bias: Tensor<1>, [count, dilation]: [usize; 2], gathered: bool) -> Self {
+    pub(crate) fn of_tensors(
+        matrix: &Tensor<2>,
+        bias: Tensor<1>,
+        [count, dilation]: [usize; 2],
+        gathered: bool,
+    ) -> Self {
         let matrices = if gathered { 1 } else { count };
         let height = matrix.dims()[0] / matrices;
         let part = |index: usize| held(matrix.clone().narrow(0, index * height, height));

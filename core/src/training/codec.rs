@@ -64,7 +64,8 @@ impl CodecTask {
         let fixed = live.clone().inner();
         let device = fixed.device();
         let mut sum = Tensor::<2>::zeros([rows, width], &device);
-        let mut found = Quantised { vectors: vectors.clone(), commitment: vec![], upkeep: vec![], perplexities: vec![] };
+        let mut found =
+            Quantised { vectors: vectors.clone(), commitment: vec![], upkeep: vec![], perplexities: vec![] };
         let mut random = key.random("codebooks");
         for layer in 0..self.config.num_quantizers() {
             let name = |part: &str| format!("quantizer.layers.{layer}.codebook.{part}");

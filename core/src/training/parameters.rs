@@ -100,10 +100,8 @@ impl Parameters {
 
     /// The running means, to listen to and to keep.
     pub fn averages(&self) -> BTreeMap<String, GivenTensor> {
-        let given = |parameter: &Parameter| GivenTensor {
-            values: parameter.average.clone(),
-            shape: parameter.shape.clone(),
-        };
+        let given =
+            |parameter: &Parameter| GivenTensor { values: parameter.average.clone(), shape: parameter.shape.clone() };
         self.entries.iter().map(|(name, parameter)| (name.clone(), given(parameter))).collect()
     }
 
@@ -225,8 +223,7 @@ impl Parameters {
         let views = stored.iter().map(|(name, bytes)| Ok((name.as_str(), view(bytes)?)));
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(|error| wrong(&error))?;
         let times = serde_json::to_string(&times).map_err(|error| wrong(&error))?;
-        let facts =
-            [("step", state.step.to_string()), ("seed", state.seed.to_string()), ("times", times)];
+        let facts = [("step", state.step.to_string()), ("seed", state.seed.to_string()), ("times", times)];
         let facts = facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect();
         safetensors::serialize(views, Some(facts)).map_err(|error| wrong(&error))
     }

@@ -148,7 +148,8 @@ impl<T: Task> Trainer<T> {
         let StepKey { step, .. } = self.key;
         let leaves = self.parameters.leaves();
         let device = self.parameters.device().clone().autodiff();
-        let Outcome { loss, terms, upkeep } = self.task.loss(&Weights::given(leaves.clone(), &device), batch, self.key)?;
+        let Outcome { loss, terms, upkeep } =
+            self.task.loss(&Weights::given(leaves.clone(), &device), batch, self.key)?;
         let mut gradients = loss.backward();
         let (loss, terms) = numbers(loss, terms).await?;
         if !loss.is_finite() {
@@ -212,10 +213,7 @@ impl<T: Task> Trainer<T> {
 }
 
 /// A loss and its terms, read in one piece.
-async fn numbers(
-    loss: Tensor<1>,
-    terms: Vec<(String, Tensor<1>)>,
-) -> Result<(f64, BTreeMap<String, f64>), TrainError> {
+async fn numbers(loss: Tensor<1>, terms: Vec<(String, Tensor<1>)>) -> Result<(f64, BTreeMap<String, f64>), TrainError> {
     let (names, tensors): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
     let all = std::iter::once(loss).chain(tensors).map(Tensor::inner).collect();
     let values = read(Tensor::cat(all, 0)).await?;

@@ -117,8 +117,11 @@ fn train<S: Study>(
                 "clips": settings.steps * settings.batch});
             writeln!(out, "{told}")?;
         } else {
-            writeln!(out, "{}: {elements} parameters, {} steps of {} clips of {} s",
-                settings.name, settings.steps, settings.batch, settings.seconds)?;
+            writeln!(
+                out,
+                "{}: {elements} parameters, {} steps of {} clips of {} s",
+                settings.name, settings.steps, settings.batch, settings.seconds
+            )?;
         }
         return Ok(());
     }
@@ -137,15 +140,16 @@ fn train<S: Study>(
     while trainer.key().step < last && !interrupt::asked() {
         let began = Instant::now();
         let batch = study.batch(trainer.key())?;
-        let report = pollster::block_on(trainer.step(&batch))
-            .with_context(|| format!("training `{}`", settings.name))?;
+        let report =
+            pollster::block_on(trainer.step(&batch)).with_context(|| format!("training `{}`", settings.name))?;
         bar.set_message(format!("{} loss {:.4}", settings.name, report.loss));
         bar.inc(1);
         record.step(&report, began.elapsed().as_secs_f64())?;
         let done = trainer.key().step;
         if done.is_multiple_of(settings.validate_every) || done == settings.steps {
             let terms = pollster::block_on(trainer.evaluate(&study.held_out()?))?;
-            bar.println(format!("step {done}: held-out loss {:.4}", terms["loss"]));
+            let told = format!("step {done} of {}: held-out loss {:.4}", settings.steps, terms["loss"]);
+            bar.suspend(|| progress::note(&told));
             record.held_out(done, terms)?;
             let sounds = OutputFolder::open(&args.out.join("sounds"))?;
             for (name, wave) in study.listen(&trainer)? {

@@ -112,8 +112,12 @@ fn host_codes(codec: &Encodec, sound: Tensor<3>) -> Result<Vec<Vec<Vec<u32>>>> {
     let codes = codec.encode(sound);
     let [_, codebooks, frames] = codes.dims();
     let data = pollster::block_on(codes.into_data_async())?;
-    let flat: Vec<u32> = data.convert::<i64>().try_to_vec::<i64>().unwrap_or_default().iter().map(|&c| c as u32).collect();
-    Ok(flat.chunks_exact(codebooks * frames).map(|clip| clip.chunks_exact(frames).map(<[u32]>::to_vec).collect()).collect())
+    let flat: Vec<u32> =
+        data.convert::<i64>().try_to_vec::<i64>().unwrap_or_default().iter().map(|&c| c as u32).collect();
+    Ok(flat
+        .chunks_exact(codebooks * frames)
+        .map(|clip| clip.chunks_exact(frames).map(<[u32]>::to_vec).collect())
+        .collect())
 }
 
 impl Study for MusicgenStudy {
@@ -155,7 +159,8 @@ impl Study for MusicgenStudy {
         for (part, kind) in [("text_encoder", "t5"), ("audio_encoder", "encodec"), ("decoder", "musicgen_decoder")] {
             config[part]["model_type"] = kind.into();
         }
-        let generation = serde_json::json!({"guidance_scale": 3.0, "top_k": 250, "temperature": 1.0, "do_sample": true});
+        let generation =
+            serde_json::json!({"guidance_scale": 3.0, "top_k": 250, "temperature": 1.0, "do_sample": true});
         let files = vec![
             ("config.json".to_owned(), serde_json::to_vec_pretty(&config)?),
             ("generation_config.json".to_owned(), serde_json::to_vec_pretty(&generation)?),

@@ -57,7 +57,8 @@ impl Record {
     /// Forgets what came after the state that was saved.
     pub(super) fn cut(&mut self, steps: usize) {
         let step = |line: &Value| line["step"].as_u64().unwrap_or(u64::MAX);
-        self.lines.retain(|line| step(line) < steps as u64 || (line["kind"] == "held_out" && step(line) == steps as u64));
+        self.lines
+            .retain(|line| step(line) < steps as u64 || (line["kind"] == "held_out" && step(line) == steps as u64));
     }
 
     pub(super) fn step(&mut self, report: &StepReport, seconds: f64) -> Result<()> {
@@ -131,9 +132,10 @@ pub(super) fn model(
 ) -> Result<usize> {
     let folder = OutputFolder::open(path)?;
     let stored: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| half_bytes(values)).collect();
-    let views = tensors.iter().zip(&stored).map(|((name, shape, _), bytes)| {
-        Ok((name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes)?))
-    });
+    let views = tensors
+        .iter()
+        .zip(&stored)
+        .map(|((name, shape, _), bytes)| Ok((name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes)?)));
     let views = views.collect::<Result<Vec<_>>>()?;
     let weights = tensors::to_file(views, [("format".to_owned(), "pt".to_owned())].into())?;
     for (name, bytes) in files {
@@ -144,17 +146,13 @@ pub(super) fn model(
     Ok(weights.len())
 }
 
-fn card(
-    settings: &Settings,
-    tensors: &[NamedTensor],
-    held_out: Option<BTreeMap<String, f64>>,
-    steps: usize,
-) -> String {
+fn card(settings: &Settings, tensors: &[NamedTensor], held_out: Option<BTreeMap<String, f64>>, steps: usize) -> String {
     let numbers: usize = tensors.iter().map(|(_, _, values)| values.len()).sum();
     let Settings { name, seed, batch, seconds, music, .. } = settings;
     let rows: String =
         held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |\n")).collect();
-    let music = serde_json::to_value(music).ok().and_then(|music| music.as_str().map(str::to_owned)).unwrap_or_default();
+    let music =
+        serde_json::to_value(music).ok().and_then(|music| music.as_str().map(str::to_owned)).unwrap_or_default();
     format!(
         "# {name}\n\nTrained from scratch by `tonoscope train`, on music that was made for it; no recording was used.\n\n\
          - numbers in the checkpoint: {numbers}, 16 bits each (running means of the weights)\n\

@@ -38,7 +38,10 @@ const CHORDS: [[usize; 4]; 4] = [[0, 4, 5, 3], [0, 5, 3, 4], [5, 3, 0, 4], [1, 4
 pub(super) enum Source {
     Harmonics,
     /// Melody, chords and bass by the instruments of a soundfont.
-    Soundfont { font: Arc<SoundFont>, programs: Vec<u8> },
+    Soundfont {
+        font: Arc<SoundFont>,
+        programs: Vec<u8>,
+    },
 }
 
 /// Something that happens while a clip plays.

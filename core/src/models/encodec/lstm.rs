@@ -59,12 +59,7 @@ impl LstmLayer {
             let sum = values("ih")?.into_iter().zip(values("hh")?).map(|(a, b)| a + b).collect();
             place(weights, sum, [4 * width])
         };
-        Ok(Self {
-            weight_ih: matrix("ih")?,
-            weight_hh: matrix("hh")?,
-            bias: held(bias),
-            width,
-        })
+        Ok(Self { weight_ih: matrix("ih")?, weight_hh: matrix("hh")?, bias: held(bias), width })
     }
 
     /// The products with the inputs are taken for all steps at once: only `U h` has to wait for its turn.
