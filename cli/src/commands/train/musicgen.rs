@@ -1,6 +1,6 @@
 //! Training a MusicGen over a codec that is there.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -8,9 +8,12 @@ use rand_chacha::rand_core::Rng;
 use tonoscope_core::{
     audio::Waveform,
     checkpoint::{Placement, SafetensorsFile, Weights},
+    hooks::Hooks,
     models::{
         encodec::{Encodec, EncodecConfig},
-        musicgen::{DecoderConfig, MusicgenConfig},
+        musicgen::{
+            DecoderConfig, Generate, GenerationConfig, MusicGen, MusicgenConfig, Prompt, Sampling, SequenceKey, Window,
+        },
         t5::{T5Config, T5Tokenizer, TokenIds},
     },
     training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer, word_tokenizer},
@@ -21,6 +24,9 @@ use crate::{failure::Misuse, progress};
 
 /// Clips that are encoded at a time.
 const ENCODED_AT_ONCE: usize = 8;
+
+/// Held-out captions that are played at every look.
+const LISTENED: usize = 4;
 
 /// A language model and the codes that it learns from.
 pub(super) struct MusicgenStudy {
@@ -149,8 +155,35 @@ impl Study for MusicgenStudy {
         Ok(MusicBatch { texts: self.held_out.texts.clone(), codes: self.held_out.codes.clone() })
     }
 
-    fn listen(&self, _: &Trainer<MusicTask>) -> Result<Vec<(String, Waveform)>> {
-        Ok(vec![])
+    fn listen(&self, trainer: &Trainer<MusicTask>) -> Result<Vec<(String, Waveform)>> {
+        let model = MusicGen::load(&self.config, &trainer.weights())?;
+        let count = self.held_out.texts.len().min(LISTENED);
+        let prompt = |index: usize| Prompt {
+            ids: self.held_out.texts[index].clone(),
+            key: SequenceKey::new("held out", index as u64),
+            start: vec![],
+        };
+        let prompts: Vec<Prompt> = (0..count).map(prompt).collect();
+        let GenerationConfig { guidance_scale, top_k, temperature } = GenerationConfig::default();
+        let how = Generate {
+            frames: self.held_out.codes[0][0].len(),
+            guidance: guidance_scale,
+            sampling: Sampling::Random { temperature, top_k, top_p: 0.0, seed: self.settings.seed },
+            window: Window::published(model.frame_rate()),
+        };
+        let going_on = &mut |_| ControlFlow::Continue(());
+        let generated = pollster::block_on(model.generate(&mut Hooks::none(), &prompts, &how, going_on))?;
+        let mut sounds = vec![];
+        for (name, codes) in [("original", &self.held_out.codes[..count]), ("generated", &generated.codes[..])] {
+            let sound = model.decode_audio(codes);
+            let samples = sound.dims()[2];
+            let values = pollster::block_on(sound.into_data_async())?.try_to_vec::<f32>().unwrap_or_default();
+            for (index, clip) in values.chunks_exact(samples).enumerate() {
+                let wave = Waveform::new(vec![clip.to_vec()], self.config.audio_encoder.sampling_rate)?;
+                sounds.push((format!("{index}_{name}"), wave));
+            }
+        }
+        Ok(sounds)
     }
 
     fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)> {
