@@ -8,7 +8,7 @@ use std::ops::Range;
 use burn::{module::Module, tensor::Tensor};
 
 use super::taps::{Taps, window};
-use crate::checkpoint::{LoadError, SnakeValues, TapValues, Weights};
+use crate::checkpoint::{Before, Ends, LoadError, SnakeValues, TapValues, Weights};
 
 /// Inputs narrower than this are gathered tap by tap, so that the product has a depth worth the name.
 const NARROW: usize = 16;
@@ -26,15 +26,6 @@ pub(crate) struct ConvShape {
     pub(crate) dilation: usize,
 }
 
-/// What lies beyond the ends of the input, and how many steps are made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    /// The input mirrored; `⌈time / stride⌉` steps.
-    Reflected,
-    /// Nothing, as far on both sides; as many steps as fit: `⌊time / stride⌋` for kernels of two even strides.
-    Zero,
-}
-
 /// `y[t] = b + Σⱼ f(x[t · stride + j · dilation − left]) Wⱼ`
 #[derive(Module, Debug)]
 pub(crate) struct Conv {
@@ -42,16 +33,21 @@ pub(crate) struct Conv {
     taps: Taps,
     #[module(skip)]
     shape: ConvShape,
+    /// Reflected: `⌈time / stride⌉` steps. Zero: equally far on both sides, and as many steps as fit: `⌊time / stride⌋` for
+    /// kernels of two even strides.
     #[module(skip)]
     ends: Ends,
 }
 
 impl Conv {
-    /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]`. The ends are reflected, `f` is
-    /// nothing.
-    pub(crate) fn reflected(weights: &Weights, shape: ConvShape) -> Result<Self, LoadError> {
-        let values = Self::values(weights, shape, true, None)?;
-        Ok(Self { taps: Taps::plain(weights, values, Self::gathers(shape)), shape, ends: Ends::Reflected })
+    /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]`; packed where the weights are
+    /// placed so. The ends are reflected.
+    pub(crate) fn reflected(weights: &Weights, shape: ConvShape, before: Before) -> Result<Self, LoadError> {
+        let values = Self::values(weights, shape, true, before)?;
+        let gathers = Self::gathers(shape);
+        // Packed, a narrow input would be filled up to many times its width.
+        let taps = if gathers { Taps::plain } else { Taps::packed };
+        Ok(Self { taps: taps(weights, values, gathers), shape, ends: Ends::Reflected })
     }
 
     /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]` if there is one; packed where
@@ -60,18 +56,13 @@ impl Conv {
         weights: &Weights,
         shape: ConvShape,
         bias: bool,
-        snake: Option<SnakeValues>,
+        before: Before,
     ) -> Result<Self, LoadError> {
-        let values = Self::values(weights, shape, bias, snake)?;
+        let values = Self::values(weights, shape, bias, before)?;
         Ok(Self { taps: Taps::packed(weights, values, Self::gathers(shape)), shape, ends: Ends::Zero })
     }
 
-    fn values(
-        weights: &Weights,
-        shape: ConvShape,
-        bias: bool,
-        snake: Option<SnakeValues>,
-    ) -> Result<TapValues, LoadError> {
+    fn values(weights: &Weights, shape: ConvShape, bias: bool, before: Before) -> Result<TapValues, LoadError> {
         let ConvShape { channels: [from, to], kernel, stride, dilation } = shape;
         let weight = folded(weights, [to, from, kernel])?;
         let groups = kernel.div_ceil(stride);
@@ -84,10 +75,14 @@ impl Conv {
             }
         }
         let wide = |values: Vec<f32>| values.repeat(stride);
-        let snake = snake
-            .map(|SnakeValues { frequency, height }| SnakeValues { frequency: wide(frequency), height: wide(height) });
+        let before = match before {
+            Before::Snake(SnakeValues { frequency, height }) => {
+                Before::Snake(SnakeValues { frequency: wide(frequency), height: wide(height) })
+            }
+            other => other,
+        };
         let bias = if bias { Some(weights.values("bias", &[to])?) } else { None };
-        Ok(TapValues { weights: matrix, shape: [groups, stride * from, to], dilation, bias, snake })
+        Ok(TapValues { weights: matrix, shape: [groups, stride * from, to], dilation, bias, before })
     }
 
     /// # Shapes
@@ -98,10 +93,12 @@ impl Conv {
         let steps = self.steps(time);
         let [left, right] = self.padding();
         if stride == 1 {
-            return match self.ends {
-                Ends::Zero => self.taps.forward(x, left, steps),
-                Ends::Reflected => self.taps.forward(reflect(x, left, right), 0, steps),
-            };
+            if self.ends == Ends::Zero {
+                return self.taps.forward(x, left, steps);
+            }
+            let long = time > left.max(right);
+            let reflected = if long { self.taps.reflected(&x, left, steps) } else { None };
+            return reflected.unwrap_or_else(|| self.taps.forward(reflect(x, left, right), 0, steps));
         }
         let groups = kernel.div_ceil(stride);
         let rows = steps + (groups - 1) * dilation;
@@ -159,17 +156,13 @@ pub(crate) struct ConvTranspose {
 }
 
 impl ConvTranspose {
-    /// Takes `weight` `[in, out, kernel]`, in any spelling of weight norm, and `bias` `[out]`; plain tensors.
-    pub(crate) fn plain(weights: &Weights, shape: ConvShape) -> Result<Self, LoadError> {
-        Ok(Self { taps: Taps::plain(weights, Self::values(weights, shape, None)?, true), shape })
+    /// Takes `weight` `[in, out, kernel]`, in any spelling of weight norm, and `bias` `[out]`; packed where the weights are
+    /// placed so.
+    pub(crate) fn load(weights: &Weights, shape: ConvShape, before: Before) -> Result<Self, LoadError> {
+        Ok(Self { taps: Taps::packed(weights, Self::values(weights, shape, before)?, true), shape })
     }
 
-    /// As [`Self::plain`], packed where the weights are placed so.
-    pub(crate) fn packed(weights: &Weights, shape: ConvShape, snake: Option<SnakeValues>) -> Result<Self, LoadError> {
-        Ok(Self { taps: Taps::packed(weights, Self::values(weights, shape, snake)?, true), shape })
-    }
-
-    fn values(weights: &Weights, shape: ConvShape, snake: Option<SnakeValues>) -> Result<TapValues, LoadError> {
+    fn values(weights: &Weights, shape: ConvShape, before: Before) -> Result<TapValues, LoadError> {
         let ConvShape { channels: [from, to], kernel, stride, .. } = shape;
         let weight = folded(weights, [from, to, kernel])?;
         let groups = kernel.div_ceil(stride);
@@ -182,7 +175,7 @@ impl ConvTranspose {
             }
         }
         let bias = Some(weights.values("bias", &[to])?.repeat(stride));
-        Ok(TapValues { weights: matrix, shape: [groups, from, stride * to], dilation: 1, bias, snake })
+        Ok(TapValues { weights: matrix, shape: [groups, from, stride * to], dilation: 1, bias, before })
     }
 
     /// # Shapes

@@ -13,7 +13,7 @@ pub(crate) use attention::masked;
 pub(crate) use conv::{Conv, ConvShape, ConvTranspose};
 pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
-pub(crate) use taps::place;
+pub(crate) use taps::{elu, place};
 pub(crate) use tiles::{Local, in_tiles};
 
 use burn::{

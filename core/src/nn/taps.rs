@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, TensorData},
+    tensor::{Tensor, TensorData, activation::relu},
 };
 
-use crate::checkpoint::{PackedTaps, SnakeValues, TapValues, Weights};
+use crate::checkpoint::{Before, Ends, PackedTaps, SnakeValues, TapValues, Weights};
 
 /// `y[t] = b + Σⱼ f(x[t + j · dilation − left]) Wⱼ`, nothing beyond the ends of `x`.
 #[derive(Module, Debug)]
@@ -18,12 +18,28 @@ pub(crate) struct Taps {
     /// `[in, out]` per tap, or `[tap · in, out]` if gathered; none if packed.
     weights: Vec<Param<Tensor<2>>>,
     bias: Option<Param<Tensor<1>>>,
-    snake: Option<Snake>,
+    before: Activation,
     #[module(skip)]
     packed: Option<Arc<dyn PackedTaps>>,
     count: usize,
     dilation: usize,
 }
+
+/// What the input passes first.
+#[derive(Module, Debug)]
+enum Activation {
+    None(Identity),
+    Elu(Elu),
+    Snake(Snake),
+}
+
+/// Nothing.
+#[derive(Module, Debug)]
+struct Identity;
+
+/// `x` above zero, `exp(x) − 1` below.
+#[derive(Module, Debug)]
+struct Elu;
 
 /// `x + height · sin²(frequency · x)`
 #[derive(Module, Debug)]
@@ -44,7 +60,11 @@ impl Taps {
         Self {
             weights: values.weights.chunks_exact(height * to).map(matrix).collect(),
             bias: values.bias.map(|bias| Param::from_tensor(place(weights, bias, [to]))),
-            snake: values.snake.map(|snake| Snake::new(weights, snake)),
+            before: match values.before {
+                Before::Nothing => Activation::None(Identity),
+                Before::Elu => Activation::Elu(Elu),
+                Before::Snake(snake) => Activation::Snake(Snake::new(weights, snake)),
+            },
             packed: None,
             count,
             dilation: values.dilation,
@@ -55,7 +75,13 @@ impl Taps {
     pub(crate) fn packed(weights: &Weights, values: TapValues, gathered: bool) -> Self {
         let Some(packed) = weights.pack_taps(&values) else { return Self::plain(weights, values, gathered) };
         let ([count, ..], dilation) = (values.shape, values.dilation);
-        Self { weights: vec![], bias: None, snake: None, packed: Some(packed), count, dilation }
+        let before = Activation::None(Identity);
+        Self { weights: vec![], bias: None, before, packed: Some(packed), count, dilation }
+    }
+
+    /// [`Self::forward`] with the ends of `x` reflected, if packed: then nothing is copied for it.
+    pub(crate) fn reflected(&self, x: &Tensor<3>, left: usize, steps: usize) -> Option<Tensor<3>> {
+        Some(self.packed.as_ref()?.forward(x.clone(), left, steps, Ends::Reflected))
     }
 
     /// `steps` steps, of which the first has its first tap `left` steps before `x`.
@@ -64,12 +90,13 @@ impl Taps {
     /// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`
     pub(crate) fn forward(&self, x: Tensor<3>, left: usize, steps: usize) -> Tensor<3> {
         if let Some(packed) = &self.packed {
-            return packed.forward(x, left, steps);
+            return packed.forward(x, left, steps, Ends::Zero);
         }
-        // A snake leaves nothing as it is: it may come before the ends are filled up.
-        let x = match &self.snake {
-            Some(snake) => snake.forward(x),
-            None => x,
+        // Zero stays zero: it may come before the ends are filled up.
+        let x = match &self.before {
+            Activation::None(_) => x,
+            Activation::Elu(_) => elu(x),
+            Activation::Snake(snake) => snake.forward(x),
         };
         let x = window(x, left, steps + (self.count - 1) * self.dilation);
         let tap = |tap: usize| x.clone().narrow(1, tap * self.dilation, steps);
@@ -98,6 +125,12 @@ impl Snake {
         let sine = (x.clone() * self.frequency.val()).sin();
         x + sine.clone() * sine * self.height.val()
     }
+}
+
+/// `min(exp(x), 1) − 1 + max(x, 0)`: without the mask of Burn's own it takes two passes less, and `exp` first writes
+/// the copy that the passes after it change in place.
+pub(crate) fn elu(x: Tensor<3>) -> Tensor<3> {
+    x.clone().exp().clamp_max(1.0) - 1.0 + relu(x)
 }
 
 /// `values` on the device of `weights`, in its default float type.

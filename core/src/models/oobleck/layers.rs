@@ -6,7 +6,7 @@ use burn::{module::Module, tensor::Tensor};
 
 use super::OobleckConfig;
 use crate::{
-    checkpoint::{LoadError, SnakeValues, Weights},
+    checkpoint::{Before, LoadError, SnakeValues, Weights},
     nn::{Conv, ConvShape, ConvTranspose, Local, in_tiles},
 };
 
@@ -56,7 +56,7 @@ impl Stack {
         let snake = snake(&weights.sub("snake1"), last)?;
         let shape =
             ConvShape { channels: [last, config.encoder_hidden_size], kernel: LAST_KERNEL, stride: 1, dilation: 1 };
-        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, Some(snake))?));
+        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, snake)?));
         Ok(Self { layers })
     }
 
@@ -70,13 +70,13 @@ impl Stack {
             let (block, channels) = (weights.sub("block").sub(index), [widths[index], widths[index + 1]]);
             let shape = ConvShape { channels, kernel: 2 * stride, stride, dilation: 1 };
             let snake = snake(&block.sub("snake1"), channels[0])?;
-            layers.push(Layer::ConvTranspose(ConvTranspose::packed(&block.sub("conv_t1"), shape, Some(snake))?));
+            layers.push(Layer::ConvTranspose(ConvTranspose::load(&block.sub("conv_t1"), shape, snake)?));
             layers.extend(residuals(&block, channels[1])?);
         }
         let last = config.decoder_channels;
         let snake = snake(&weights.sub("snake1"), last)?;
         let shape = ConvShape { channels: [last, config.audio_channels], kernel: KERNEL, stride: 1, dilation: 1 };
-        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, false, Some(snake))?));
+        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, false, snake)?));
         Ok(Self { layers })
     }
 
@@ -101,22 +101,22 @@ impl Stack {
 /// The first layer of a stack.
 fn first(weights: &Weights, channels: [usize; 2]) -> Result<Layer, LoadError> {
     let shape = ConvShape { channels, kernel: KERNEL, stride: 1, dilation: 1 };
-    Ok(Layer::Conv(Conv::zero_ended(weights, shape, true, None)?))
+    Ok(Layer::Conv(Conv::zero_ended(weights, shape, true, Before::Nothing)?))
 }
 
 /// `conv{number}` after `snake{number}`.
 fn conv(weights: &Weights, number: &str, shape: ConvShape) -> Result<Conv, LoadError> {
     let snake = snake(&weights.sub(format_args!("snake{number}")), shape.channels[0])?;
-    Conv::zero_ended(&weights.sub(format_args!("conv{number}")), shape, true, Some(snake))
+    Conv::zero_ended(&weights.sub(format_args!("conv{number}")), shape, true, snake)
 }
 
-fn snake(weights: &Weights, width: usize) -> Result<SnakeValues, LoadError> {
+fn snake(weights: &Weights, width: usize) -> Result<Before, LoadError> {
     let exp = |name| -> Result<_, LoadError> {
         Ok(weights.values(name, &[1, width, 1])?.into_iter().map(|value| f64::from(value).exp()))
     };
     let frequency = exp("alpha")?.map(|value| value as f32).collect();
     let height = exp("beta")?.map(|value| (1.0 / (value + 1e-9)) as f32).collect();
-    Ok(SnakeValues { frequency, height })
+    Ok(Before::Snake(SnakeValues { frequency, height }))
 }
 
 fn residuals(block: &Weights, width: usize) -> Result<Vec<Layer>, LoadError> {
