@@ -1,7 +1,7 @@
 //! What stands between products, as many numbers at a time as a vector register holds.
 //!
 //! Burn's flex asks for one error function or exponential after another, on one thread (0.22.1): a fifth of the time of
-//! CLAP's audio tower, a third of that of EnCodec's decoder.
+//! CLAP's audio tower, a quarter of that of EnCodec's decoder.
 
 #![expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 

@@ -18,7 +18,7 @@ pub(crate) struct Taps {
     /// `[in, out]` per tap, or `[tap · in, out]` if gathered; none if packed.
     weights: Vec<Param<Tensor<2>>>,
     bias: Option<Param<Tensor<1>>>,
-    before: Activation,
+    before: Option<Activation>,
     #[module(skip)]
     packed: Option<Arc<dyn PackedTaps>>,
     count: usize,
@@ -28,14 +28,9 @@ pub(crate) struct Taps {
 /// What the input passes first.
 #[derive(Module, Debug)]
 enum Activation {
-    None(Identity),
     Elu(Elu),
     Snake(Snake),
 }
-
-/// Nothing.
-#[derive(Module, Debug)]
-struct Identity;
 
 /// `x` above zero, `exp(x) − 1` below.
 #[derive(Module, Debug)]
@@ -61,9 +56,9 @@ impl Taps {
             weights: values.weights.chunks_exact(height * to).map(matrix).collect(),
             bias: values.bias.map(|bias| Param::from_tensor(place(weights, bias, [to]))),
             before: match values.before {
-                Before::Nothing => Activation::None(Identity),
-                Before::Elu => Activation::Elu(Elu),
-                Before::Snake(snake) => Activation::Snake(Snake::new(weights, snake)),
+                Before::Nothing => None,
+                Before::Elu => Some(Activation::Elu(Elu)),
+                Before::Snake(snake) => Some(Activation::Snake(Snake::new(weights, snake))),
             },
             packed: None,
             count,
@@ -75,8 +70,7 @@ impl Taps {
     pub(crate) fn packed(weights: &Weights, values: TapValues, gathered: bool) -> Self {
         let Some(packed) = weights.pack_taps(&values) else { return Self::plain(weights, values, gathered) };
         let ([count, ..], dilation) = (values.shape, values.dilation);
-        let before = Activation::None(Identity);
-        Self { weights: vec![], bias: None, before, packed: Some(packed), count, dilation }
+        Self { weights: vec![], bias: None, before: None, packed: Some(packed), count, dilation }
     }
 
     /// [`Self::forward`] with the ends of `x` reflected, if packed: then nothing is copied for it.
@@ -94,9 +88,9 @@ impl Taps {
         }
         // Zero stays zero: it may come before the ends are filled up.
         let x = match &self.before {
-            Activation::None(_) => x,
-            Activation::Elu(_) => elu(x),
-            Activation::Snake(snake) => snake.forward(x),
+            None => x,
+            Some(Activation::Elu(_)) => elu(x),
+            Some(Activation::Snake(snake)) => snake.forward(x),
         };
         let x = window(x, left, steps + (self.count - 1) * self.dilation);
         let tap = |tap: usize| x.clone().narrow(1, tap * self.dilation, steps);
