@@ -156,53 +156,6 @@ fn add_taps_of<const FAST: bool>(
     }
 }
 
-/// `x + height · sin²(π · turns · x)`, in place.
-pub(super) fn snake(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
-        // SAFETY: the CPU has them, as was just checked.
-        return unsafe { snake_avx2(turns, height, x) };
-    }
-    snake_of::<{ cfg!(target_arch = "aarch64") }>(turns, height, x);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn snake_avx2(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
-    snake_of::<true>(turns, height, x);
-}
-
-/// The sine is a polynomial after the whole turns are taken off, within 1e-7 of the true one: libm's costs as much as
-/// two hundred multiplications.
-#[inline(always)]
-fn snake_of<const FAST: bool>(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
-    for x in x {
-        for channel in 0..BLOCK {
-            let turned = turns[channel] * x[channel];
-            let rest = turned - turned.round_ties_even();
-            let square = rest * rest;
-            let sum = SINE.iter().rev().fold(0.0, |sum, &factor| multiply_add::<FAST>(sum, square, factor));
-            let sine = rest * sum;
-            x[channel] = multiply_add::<FAST>(height[channel], sine * sine, x[channel]);
-        }
-    }
-}
-
-/// Taylor series of `sin(πx) / x` in `x²`; the next term is below 1e-9 where `|x| ≤ ½`.
-const SINE: [f32; 7] = {
-    use std::f64::consts::PI;
-    let square = PI * PI;
-    let mut terms = [PI as f32; 7];
-    let (mut term, mut index) = (PI, 1);
-    while index < 7 {
-        term *= -square / ((2 * index) * (2 * index + 1)) as f64;
-        terms[index] = term as f32;
-        index += 1;
-    }
-    terms
-};
-
 /// Adds the products with one block of inputs to `y`.
 #[inline(always)]
 fn add_block<E: Element, S: Scales, const FAST: bool>(
@@ -269,7 +222,7 @@ fn add_tile<E: Element, S: Scales, const ROWS: usize, const OUTPUTS: usize, cons
 }
 
 #[inline(always)]
-fn multiply_add<const FAST: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn multiply_add<const FAST: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FAST { a.mul_add(b, c) } else { a * b + c }
 }
 

@@ -3,7 +3,7 @@
 //! Burn's flex multiplies two rows by a matrix three times slower than one (0.22.1), and guidance always has two.
 //! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`. Convolutions are always of 32 bits.
 
-mod gelu;
+mod activations;
 mod int8;
 mod kernel;
 mod pack;
@@ -116,7 +116,7 @@ impl PackedMatrix for CpuMatrix {
             return burn::tensor::activation::gelu(y);
         }
         let mut y = here(y);
-        gelu::gelu(y.storage_mut());
+        activations::gelu(y.storage_mut());
         Tensor::<2, Float>::from_primitive::<Flex>(y)
     }
 }

@@ -20,6 +20,8 @@ const ROWS: usize = 72;
 const WORTH_A_THREAD: usize = 1 << 17;
 /// Bytes of weights that a thread reads in one go, at least: what is asked for ahead of use is its own.
 const STRETCH: usize = 1 << 17;
+/// Units that each thread finds, at least, so that all end at about the same time.
+const UNITS_PER_THREAD: usize = 4;
 
 /// `x Wᵀ`, cut into units of a few panels of outputs and up to [`ROWS`] rows.
 ///
@@ -55,7 +57,9 @@ pub(super) fn multiply<T: Copy>(
     }
     let x: Vec<_> = x.chunks(ROWS * width).map(|x| blocks(x, width, &number)).collect();
     let panels = out.div_ceil(WIDTH);
-    let panels_per_unit = (STRETCH * panels).div_ceil(matrix.bytes());
+    // On many threads, shorter stretches than some without work.
+    let share = panels.div_ceil(UNITS_PER_THREAD * rayon::current_num_threads());
+    let panels_per_unit = (STRETCH * panels).div_ceil(matrix.bytes()).min(share);
     let product = Product {
         matrix: Arc::clone(matrix),
         out,

@@ -1,5 +1,5 @@
 //! Convolutions on the CPU: taps packed like matrices, the input copied once into the layout that the kernels read, with the
-//! snake before the convolution computed on the way.
+//! activation before the convolution computed on the way.
 //!
 //! In that layout a tap is a shift, so that nothing is gathered. A sum runs over taps and inputs in one order, whatever
 //! stretch of the signal is computed: tiles of a long signal are the whole, bit for bit.
@@ -11,9 +11,10 @@ use burn::{
     tensor::{DType, Float, Tensor, TensorData},
 };
 use rayon::prelude::*;
-use tonoscope_core::checkpoint::{MatrixValues, PackedTaps, TapValues};
+use tonoscope_core::checkpoint::{Before, Ends, MatrixValues, PackedTaps, TapValues};
 
 use super::{
+    activations,
     kernel::{self, BLOCK, Block, WIDTH},
     pack::Panels,
 };
@@ -33,7 +34,14 @@ pub(super) struct CpuTaps {
     weights: Vec<Block<f32>>,
     /// `[panel]`
     bias: Vec<[f32; WIDTH]>,
-    snake: Option<Snake>,
+    before: Activation,
+}
+
+/// What the input passes before it is multiplied.
+enum Activation {
+    None,
+    Elu,
+    Snake(Snake),
 }
 
 /// `x + height · sin²(π · turns · x)`, in blocks of channels, filled up with zeros.
@@ -44,9 +52,9 @@ struct Snake {
 
 impl fmt::Debug for CpuTaps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shape, dilation, snake, .. } = self;
+        let Self { shape, dilation, .. } = self;
         let mut shown = f.debug_struct("CpuTaps");
-        shown.field("shape", shape).field("dilation", dilation).field("snake", &snake.is_some()).finish()
+        shown.field("shape", shape).field("dilation", dilation).finish_non_exhaustive()
     }
 }
 
@@ -64,16 +72,27 @@ impl CpuTaps {
         }
         let weights = Panels::f32([out, taps * padded], &MatrixValues::F32(matrix.into())).into_blocks();
         let bias = blocks(&values.bias.unwrap_or_else(|| vec![0.0; out]));
-        let snake = values.snake.map(|snake| {
-            let turns: Vec<f32> =
-                snake.frequency.iter().map(|&value| (f64::from(value) / std::f64::consts::PI) as f32).collect();
-            Snake { turns: blocks(&turns), height: blocks(&snake.height) }
-        });
-        Self { shape: values.shape, dilation: values.dilation, weights, bias, snake }
+        let before = match values.before {
+            Before::Nothing => Activation::None,
+            Before::Elu => Activation::Elu,
+            Before::Snake(snake) => {
+                let turns = |value: &f32| (f64::from(*value) / std::f64::consts::PI) as f32;
+                let turns: Vec<f32> = snake.frequency.iter().map(turns).collect();
+                Activation::Snake(Snake { turns: blocks(&turns), height: blocks(&snake.height) })
+            }
+        };
+        Self { shape: values.shape, dilation: values.dilation, weights, bias, before }
     }
 
     /// `x` is `[batch, time, in]`; the result is `[batch, steps, out]`.
-    pub(super) fn convolve(&self, x: &[f32], [batch, time]: [usize; 2], left: usize, steps: usize) -> Vec<f32> {
+    pub(super) fn convolve(
+        &self,
+        x: &[f32],
+        [batch, time]: [usize; 2],
+        left: usize,
+        steps: usize,
+        ends: Ends,
+    ) -> Vec<f32> {
         let [_, width, out] = self.shape;
         let mut y = vec![0.0; batch * steps * out];
         if y.is_empty() {
@@ -85,18 +104,18 @@ impl CpuTaps {
         let rows = y.par_chunks_mut(steps * out).zip(x.par_chunks(time * width));
         rows.for_each(|(y, x)| {
             y.par_chunks_mut(at_once * out).enumerate().for_each_init(Vec::new, |copied, (part, y)| {
-                self.part(x, time, part * at_once, left, copied, y);
+                self.part(&Input { x, time, left, ends }, part * at_once, copied, y);
             });
         });
         y
     }
 
     /// The output steps from `first`; `copied` is memory to be used.
-    fn part(&self, x: &[f32], time: usize, first: usize, left: usize, copied: &mut Vec<[f32; BLOCK]>, y: &mut [f32]) {
+    fn part(&self, input: &Input<'_>, first: usize, copied: &mut Vec<[f32; BLOCK]>, y: &mut [f32]) {
         let [taps, width, out] = self.shape;
         let steps = y.len() / out;
         let span = steps + (taps - 1) * self.dilation;
-        self.copy(x, time, first, left, span, copied);
+        self.copy(input, first, span, copied);
         let blocks = width.div_ceil(BLOCK);
         let mut sums = [[0.0; WIDTH]; STEPS];
         for (panel, bias) in self.bias.iter().enumerate() {
@@ -114,23 +133,45 @@ impl CpuTaps {
         }
     }
 
-    /// `span` steps of `x` from `left` before `first`, as `[block, step]`; zero beyond its ends.
-    fn copy(&self, x: &[f32], time: usize, first: usize, left: usize, span: usize, copied: &mut Vec<[f32; BLOCK]>) {
+    /// `span` steps of the input from `left` before `first`, as `[block, step]`.
+    fn copy(&self, input: &Input<'_>, first: usize, span: usize, copied: &mut Vec<[f32; BLOCK]>) {
+        let &Input { x, time, left, ends } = input;
         let width = self.shape[1];
         copied.clear();
         copied.resize(width.div_ceil(BLOCK) * span, [0.0; BLOCK]);
         let inside: Range<usize> = left.saturating_sub(first).min(span)..(time + left).saturating_sub(first).min(span);
         for (block, copied) in copied.chunks_exact_mut(span).enumerate() {
             let channels = block * BLOCK..((block + 1) * BLOCK).min(width);
-            for step in inside.clone() {
-                let from = (first + step - left) * width;
+            let mut copy = |step: usize, from: usize| {
+                let from = from * width;
                 copied[step][..channels.len()].copy_from_slice(&x[from + channels.start..from + channels.end]);
+            };
+            for step in inside.clone() {
+                copy(step, first + step - left);
             }
-            if let Some(snake) = &self.snake {
-                kernel::snake(&snake.turns[block], &snake.height[block], &mut copied[inside.clone()]);
+            if ends == Ends::Reflected {
+                (0..inside.start).for_each(|step| copy(step, left - first - step));
+                (inside.end..span).for_each(|step| copy(step, 2 * (time - 1) + left - first - step));
+            }
+            // Zero stays zero in each of them: the ends may be left out.
+            let copied = if ends == Ends::Zero { &mut copied[inside.clone()] } else { copied };
+            match &self.before {
+                Activation::None => {}
+                Activation::Elu => activations::elu(copied),
+                Activation::Snake(snake) => activations::snake(&snake.turns[block], &snake.height[block], copied),
             }
         }
     }
+}
+
+/// What is convolved.
+struct Input<'a> {
+    /// `[time, in]`
+    x: &'a [f32],
+    time: usize,
+    /// Steps from the first tap of the first step to `x`.
+    left: usize,
+    ends: Ends,
 }
 
 /// Where the steps of a tap lie in `[block, step]`.
@@ -157,7 +198,7 @@ fn blocks<const N: usize>(values: &[f32]) -> Vec<[f32; N]> {
 }
 
 impl PackedTaps for CpuTaps {
-    fn forward(&self, x: Tensor<3>, left: usize, steps: usize) -> Tensor<3> {
+    fn forward(&self, x: Tensor<3>, left: usize, steps: usize, ends: Ends) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         assert_eq!(width, self.shape[1], "{width} channels into a convolution {:?}", self.shape);
         let dtype = x.dtype();
@@ -166,7 +207,8 @@ impl PackedTaps for CpuTaps {
             panic!("a convolution packed for the CPU was given a tensor that is elsewhere: {error:?}")
         });
         let x = if x.is_contiguous() { x } else { x.to_contiguous() };
-        let y = self.convolve(x.as_slice().expect("a contiguous tensor of this type"), [batch, time], left, steps);
+        let x = x.as_slice().expect("a contiguous tensor of this type");
+        let y = self.convolve(x, [batch, time], left, steps, ends);
         let y = FlexTensor::from_data(TensorData::new(y, [batch, steps, self.shape[2]]));
         Tensor::<3, Float>::from_primitive::<Flex>(y).cast(dtype)
     }

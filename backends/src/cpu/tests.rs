@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use proptest::prelude::*;
-use tonoscope_core::checkpoint::SnakeValues;
+use tonoscope_core::checkpoint::{Before, Ends, SnakeValues};
 
 use super::*;
 
@@ -159,7 +159,7 @@ fn taps(shape: [usize; 3], dilation: usize) -> (TapValues, CpuTaps) {
         shape,
         dilation,
         bias: Some(normal(11, out)),
-        snake: Some(SnakeValues { frequency: positive(12), height: positive(13) }),
+        before: Before::Snake(SnakeValues { frequency: positive(12), height: positive(13) }),
     };
     (values.clone(), CpuTaps::new(values))
 }
@@ -175,7 +175,7 @@ fn a_convolution_is_what_its_formula_says() {
         let (values, packed) = taps(shape, dilation);
         let [count, width, out] = shape;
         let x = normal(14, 2 * time * width);
-        let snake = values.snake.expect("a snake");
+        let Before::Snake(snake) = values.before else { unreachable!("taps makes one") };
         let mut expected = vec![];
         for (row, step) in (0..2).flat_map(|row| (0..steps).map(move |step| (row, step))) {
             for output in 0..out {
@@ -192,7 +192,7 @@ fn a_convolution_is_what_its_formula_says() {
                 expected.push(sum);
             }
         }
-        let found = packed.convolve(&x, [2, time], left, steps);
+        let found = packed.convolve(&x, [2, time], left, steps, Ends::Zero);
         let error = relative_error(&found, &expected);
         assert!(error < 1e-6, "{shape:?}: {error:.1e}");
     }
@@ -204,29 +204,30 @@ fn a_step_of_a_convolution_is_the_same_in_every_stretch_and_on_every_number_of_t
     let x = normal(15, 700 * 70);
     let on = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| packed.convolve(&x, [1, 700], 9, 700))
+        pool.install(|| packed.convolve(&x, [1, 700], 9, 700, Ends::Zero))
     };
     let all = on(1);
     assert_eq!(all, on(3));
     for (start, steps) in [(0, 1), (5, 3), (100, 72), (101, 599), (699, 1)] {
         // The same stretch with what it sees before it.
         let from = start.min(9);
-        let some = packed.convolve(&x[(start - from) * 70..], [1, 700 - start + from], 9 - from, steps);
+        let some = packed.convolve(&x[(start - from) * 70..], [1, 700 - start + from], 9 - from, steps, Ends::Zero);
         assert_eq!(some, all[start * 40..(start + steps) * 40], "{steps} steps from {start}");
     }
 }
 
 #[test]
-fn the_sine_is_within_rounding() {
-    let (mut largest, turns, height) = (0f64, [1.0 / std::f32::consts::PI; 64], [1.0; 64]);
-    for index in -4000..4000 {
-        let x = index as f32 * 0.01;
-        let mut rows = [[x; 64]];
-        kernel::snake(&turns, &height, &mut rows);
-        // What the sum with `x` rounds off is not the sine's.
-        let sine = (f64::from(turns[0]) * std::f64::consts::PI * f64::from(x)).sin();
-        largest = largest.max((f64::from(rows[0][0]) - f64::from(x) - sine * sine).abs());
+fn reflected_ends_are_those_of_an_input_with_its_ends_mirrored() {
+    let (width, [left, right]) = (40, [6, 12]);
+    for (time, before) in [(200, Before::Elu), (13, Before::Nothing)] {
+        let (mut values, _) = taps([7, width, 33], 3);
+        values.before = before;
+        let packed = CpuTaps::new(values);
+        let x = normal(16, time * width);
+        let row = |step: usize| &x[step * width..][..width];
+        let mirrored = (1..=left).rev().chain(0..time).chain((0..right).map(|step| time - 2 - step));
+        let mirrored: Vec<f32> = mirrored.flat_map(row).copied().collect();
+        let expected = packed.convolve(&mirrored, [1, left + time + right], 0, time, Ends::Zero);
+        assert_eq!(packed.convolve(&x, [1, time], left, time, Ends::Reflected), expected);
     }
-    // Of 40, half a unit in the last place is 2e-6; of 40 / π turns, 5e-7.
-    assert!(largest < 5e-6, "{largest:.1e}");
 }

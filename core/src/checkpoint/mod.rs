@@ -29,7 +29,7 @@ pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
 pub(crate) use safetensors::floats_to_bytes;
 pub use source::{Overlay, RawTensor, Remapped, Source, Taken, TensorBytes};
-pub use taps::{PackedTaps, SnakeValues, TapValues};
+pub use taps::{Before, Ends, PackedTaps, SnakeValues, TapValues};
 pub use torch_tensor::{TorchTensorError, read_torch_tensor};
 pub(crate) use weights::to_f32;
 pub use weights::{GivenTensor, Placement, Weights};

@@ -15,8 +15,19 @@ pub struct TapValues {
     pub dilation: usize,
     /// `b`, `[out]`.
     pub bias: Option<Vec<f32>>,
-    /// `f`; the input itself if there is none.
-    pub snake: Option<SnakeValues>,
+    /// `f`
+    pub before: Before,
+}
+
+/// What an input passes before a convolution. All of them leave zero as it is.
+#[derive(Debug, Clone)]
+pub enum Before {
+    /// The input itself.
+    Nothing,
+    /// `x` above zero, `exp(x) − 1` below.
+    Elu,
+    /// A periodic function of one's own period and height per channel.
+    Snake(SnakeValues),
 }
 
 /// `f(x) = x + height · sin²(frequency · x)`, per channel.
@@ -28,11 +39,20 @@ pub struct SnakeValues {
     pub height: Vec<f32>,
 }
 
+/// What a convolution finds beyond the ends of its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// The input mirrored, without its last step; it reaches less far than the input is long.
+    Reflected,
+    /// Nothing, as far as one likes.
+    Zero,
+}
+
 /// A convolution that a backend keeps in a form of its own.
 pub trait PackedTaps: Debug + Send + Sync {
-    /// `steps` steps, of which the first has its first tap `left` steps before `x`. Beyond the ends of `x` there is nothing.
+    /// `steps` steps, of which the first has its first tap `left` steps before `x`.
     ///
     /// # Shapes
     /// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`, of the same element type
-    fn forward(&self, x: Tensor<3>, left: usize, steps: usize) -> Tensor<3>;
+    fn forward(&self, x: Tensor<3>, left: usize, steps: usize, ends: Ends) -> Tensor<3>;
 }

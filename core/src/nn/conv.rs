@@ -7,8 +7,11 @@ use std::ops::Range;
 
 use burn::{module::Module, tensor::Tensor};
 
-use super::taps::{Taps, window};
-use crate::checkpoint::{LoadError, SnakeValues, TapValues, Weights};
+use super::{
+    Preceding,
+    taps::{Taps, window},
+};
+use crate::checkpoint::{Ends, LoadError, TapValues, Weights};
 
 /// Inputs narrower than this are gathered tap by tap, so that the product has a depth worth the name.
 const NARROW: usize = 16;
@@ -26,15 +29,6 @@ pub(crate) struct ConvShape {
     pub(crate) dilation: usize,
 }
 
-/// What lies beyond the ends of the input, and how many steps are made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
-    /// The input mirrored; `⌈time / stride⌉` steps.
-    Reflected,
-    /// Nothing, as far on both sides; as many steps as fit: `⌊time / stride⌋` for kernels of two even strides.
-    Zero,
-}
-
 /// `y[t] = b + Σⱼ f(x[t · stride + j · dilation − left]) Wⱼ`
 #[derive(Module, Debug)]
 pub(crate) struct Conv {
@@ -42,25 +36,19 @@ pub(crate) struct Conv {
     taps: Taps,
     #[module(skip)]
     shape: ConvShape,
+    /// Reflected: `⌈time / stride⌉` steps. Zero: equally far on both sides, and as many steps as fit: `⌊time / stride⌋` for
+    /// kernels of two even strides.
     #[module(skip)]
     ends: Ends,
 }
 
 impl Conv {
-    /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]`. The ends are reflected, `f` is
-    /// nothing.
-    pub(crate) fn reflected(weights: &Weights, shape: ConvShape) -> Result<Self, LoadError> {
-        if weights.is_given() {
-            let ConvShape { channels: [from, to], kernel, stride, dilation } = shape;
-            let groups = kernel.div_ceil(stride);
-            let weight = widened(weights.tensor("weight", [to, from, kernel])?, groups * stride);
-            let matrix = weight.permute([2, 1, 0]).reshape([groups * stride * from, to]);
-            let bias = weights.tensor("bias", [to])?;
-            let taps = Taps::of_tensors(&matrix, bias, [groups, dilation], Self::gathers(shape));
-            return Ok(Self { taps, shape, ends: Ends::Reflected });
-        }
-        let values = Self::values(weights, shape, true, None)?;
-        Ok(Self { taps: Taps::plain(weights, values, Self::gathers(shape)), shape, ends: Ends::Reflected })
+    /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]`; packed where the weights are
+    /// placed so. The ends are reflected.
+    pub(crate) fn reflected(weights: &Weights, shape: ConvShape, before: &Preceding) -> Result<Self, LoadError> {
+        // Packed, a narrow input would be filled up to many times its width.
+        let taps = if Self::gathers(shape) { Taps::plain } else { Taps::packed };
+        Ok(Self { taps: Self::taps(weights, shape, true, before, taps)?, shape, ends: Ends::Reflected })
     }
 
     /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]` if there is one; packed where
@@ -69,21 +57,29 @@ impl Conv {
         weights: &Weights,
         shape: ConvShape,
         bias: bool,
-        snake: Option<SnakeValues>,
+        before: &Preceding,
     ) -> Result<Self, LoadError> {
-        let values = Self::values(weights, shape, bias, snake)?;
-        Ok(Self { taps: Taps::packed(weights, values, Self::gathers(shape)), shape, ends: Ends::Zero })
+        Ok(Self { taps: Self::taps(weights, shape, bias, before, Taps::packed)?, shape, ends: Ends::Zero })
     }
 
-    fn values(
+    /// What `taps` makes of the values; of weights that are on their device already, plain ones.
+    fn taps(
         weights: &Weights,
         shape: ConvShape,
         bias: bool,
-        snake: Option<SnakeValues>,
-    ) -> Result<TapValues, LoadError> {
+        before: &Preceding,
+        taps: impl Fn(&Weights, TapValues, bool) -> Taps,
+    ) -> Result<Taps, LoadError> {
         let ConvShape { channels: [from, to], kernel, stride, dilation } = shape;
-        let weight = folded(weights, [to, from, kernel])?;
         let groups = kernel.div_ceil(stride);
+        if weights.is_given() {
+            let weight = widened(weights.tensor("weight", [to, from, kernel])?, groups * stride);
+            let matrix = weight.permute([2, 1, 0]).reshape([groups * stride * from, to]);
+            let bias = if bias { Some(weights.tensor("bias", [to])?) } else { None };
+            let before = before.tensors(from, stride)?;
+            return Ok(Taps::of_tensors(&matrix, bias, before, [groups, dilation], Self::gathers(shape)));
+        }
+        let weight = folded(weights, [to, from, kernel])?;
         // Missing taps of the last group stay zero.
         let mut matrix = vec![0.0; groups * stride * from * to];
         for (row, taps) in weight.chunks_exact(kernel).enumerate() {
@@ -92,11 +88,10 @@ impl Conv {
                 matrix[(tap * from + input) * to + output] = value;
             }
         }
-        let wide = |values: Vec<f32>| values.repeat(stride);
-        let snake = snake
-            .map(|SnakeValues { frequency, height }| SnakeValues { frequency: wide(frequency), height: wide(height) });
+        let before = before.values(from, stride)?;
         let bias = if bias { Some(weights.values("bias", &[to])?) } else { None };
-        Ok(TapValues { weights: matrix, shape: [groups, stride * from, to], dilation, bias, snake })
+        let values = TapValues { weights: matrix, shape: [groups, stride * from, to], dilation, bias, before };
+        Ok(taps(weights, values, Self::gathers(shape)))
     }
 
     /// # Shapes
@@ -107,10 +102,12 @@ impl Conv {
         let steps = self.steps(time);
         let [left, right] = self.padding();
         if stride == 1 {
-            return match self.ends {
-                Ends::Zero => self.taps.forward(x, left, steps),
-                Ends::Reflected => self.taps.forward(reflect(x, left, right), 0, steps),
-            };
+            if self.ends == Ends::Zero {
+                return self.taps.forward(x, left, steps);
+            }
+            let long = time > left.max(right);
+            let reflected = if long { self.taps.reflected(&x, left, steps) } else { None };
+            return reflected.unwrap_or_else(|| self.taps.forward(reflect(x, left, right), 0, steps));
         }
         let groups = kernel.div_ceil(stride);
         let rows = steps + (groups - 1) * dilation;
@@ -168,26 +165,23 @@ pub(crate) struct ConvTranspose {
 }
 
 impl ConvTranspose {
-    /// Takes `weight` `[in, out, kernel]`, in any spelling of weight norm, and `bias` `[out]`; plain tensors.
-    pub(crate) fn plain(weights: &Weights, shape: ConvShape) -> Result<Self, LoadError> {
+    /// Takes `weight` `[in, out, kernel]`, in any spelling of weight norm, and `bias` `[out]`; packed where the weights are
+    /// placed so.
+    pub(crate) fn load(weights: &Weights, shape: ConvShape, before: &Preceding) -> Result<Self, LoadError> {
+        let ConvShape { channels: [from, to], kernel, stride, .. } = shape;
+        let groups = kernel.div_ceil(stride);
         if weights.is_given() {
-            let ConvShape { channels: [from, to], kernel, stride, .. } = shape;
-            let groups = kernel.div_ceil(stride);
             let weight = widened(weights.tensor("weight", [from, to, kernel])?, groups * stride);
             let latest_last = weight.reshape([from, to, groups, stride]).flip([2]);
             let matrix = latest_last.permute([2, 0, 3, 1]).reshape([groups * from, stride * to]);
-            let bias = weights.tensor("bias", [to])?.repeat(&[stride]);
-            return Ok(Self { taps: Taps::of_tensors(&matrix, bias, [groups, 1], true), shape });
+            let bias = Some(weights.tensor("bias", [to])?.repeat(&[stride]));
+            let taps = Taps::of_tensors(&matrix, bias, before.tensors(from, 1)?, [groups, 1], true);
+            return Ok(Self { taps, shape });
         }
-        Ok(Self { taps: Taps::plain(weights, Self::values(weights, shape, None)?, true), shape })
+        Ok(Self { taps: Taps::packed(weights, Self::values(weights, shape, before)?, true), shape })
     }
 
-    /// As [`Self::plain`], packed where the weights are placed so.
-    pub(crate) fn packed(weights: &Weights, shape: ConvShape, snake: Option<SnakeValues>) -> Result<Self, LoadError> {
-        Ok(Self { taps: Taps::packed(weights, Self::values(weights, shape, snake)?, true), shape })
-    }
-
-    fn values(weights: &Weights, shape: ConvShape, snake: Option<SnakeValues>) -> Result<TapValues, LoadError> {
+    fn values(weights: &Weights, shape: ConvShape, before: &Preceding) -> Result<TapValues, LoadError> {
         let ConvShape { channels: [from, to], kernel, stride, .. } = shape;
         let weight = folded(weights, [from, to, kernel])?;
         let groups = kernel.div_ceil(stride);
@@ -200,7 +194,8 @@ impl ConvTranspose {
             }
         }
         let bias = Some(weights.values("bias", &[to])?.repeat(stride));
-        Ok(TapValues { weights: matrix, shape: [groups, from, stride * to], dilation: 1, bias, snake })
+        let before = before.values(from, 1)?;
+        Ok(TapValues { weights: matrix, shape: [groups, from, stride * to], dilation: 1, bias, before })
     }
 
     /// # Shapes

@@ -1,6 +1,7 @@
 //! Layers that several models share. Each takes its tensors from [`Weights`] under the
 //! names that PyTorch gives them.
 
+mod activation;
 mod attention;
 mod conv;
 mod linear;
@@ -8,6 +9,7 @@ mod norm;
 mod taps;
 mod tiles;
 
+pub(crate) use activation::{Preceding, elu};
 pub use attention::Attention;
 pub(crate) use attention::masked;
 pub(crate) use conv::{Conv, ConvShape, ConvTranspose, folded};

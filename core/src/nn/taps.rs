@@ -10,8 +10,8 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 
-use super::held;
-use crate::checkpoint::{PackedTaps, SnakeValues, TapValues, Weights};
+use super::{activation::Activation, held};
+use crate::checkpoint::{Ends, PackedTaps, TapValues, Weights};
 
 /// `y[t] = b + Σⱼ f(x[t + j · dilation − left]) Wⱼ`, nothing beyond the ends of `x`.
 #[derive(Module, Debug)]
@@ -19,20 +19,11 @@ pub(crate) struct Taps {
     /// `[in, out]` per tap, or `[tap · in, out]` if gathered; none if packed.
     weights: Vec<Param<Tensor<2>>>,
     bias: Option<Param<Tensor<1>>>,
-    snake: Option<Snake>,
+    before: Option<Activation>,
     #[module(skip)]
     packed: Option<Arc<dyn PackedTaps>>,
     count: usize,
     dilation: usize,
-}
-
-/// `x + height · sin²(frequency · x)`
-#[derive(Module, Debug)]
-struct Snake {
-    /// `[1, 1, channel]`
-    frequency: Param<Tensor<3>>,
-    /// `[1, 1, channel]`
-    height: Param<Tensor<3>>,
 }
 
 impl Taps {
@@ -45,17 +36,19 @@ impl Taps {
         Self {
             weights: values.weights.chunks_exact(height * to).map(matrix).collect(),
             bias: values.bias.map(|bias| held(place(weights, bias, [to]))),
-            snake: values.snake.map(|snake| Snake::new(weights, snake)),
+            before: Activation::place(weights, values.before),
             packed: None,
             count,
             dilation: values.dilation,
         }
     }
 
-    /// Of a matrix `[tap · in, out]` and a bias `[out]` that are on their device already, differentiable by both.
+    /// Of a matrix `[tap · in, out]` and a bias `[out]` that are on their device already, differentiable by both; taps that
+    /// are gathered make one product.
     pub(crate) fn of_tensors(
         matrix: &Tensor<2>,
-        bias: Tensor<1>,
+        bias: Option<Tensor<1>>,
+        before: Option<Activation>,
         [count, dilation]: [usize; 2],
         gathered: bool,
     ) -> Self {
@@ -64,8 +57,8 @@ impl Taps {
         let part = |index: usize| held(matrix.clone().narrow(0, index * height, height));
         Self {
             weights: (0..matrices).map(part).collect(),
-            bias: Some(held(bias)),
-            snake: None,
+            bias: bias.map(held),
+            before,
             packed: None,
             count,
             dilation,
@@ -76,7 +69,12 @@ impl Taps {
     pub(crate) fn packed(weights: &Weights, values: TapValues, gathered: bool) -> Self {
         let Some(packed) = weights.pack_taps(&values) else { return Self::plain(weights, values, gathered) };
         let ([count, ..], dilation) = (values.shape, values.dilation);
-        Self { weights: vec![], bias: None, snake: None, packed: Some(packed), count, dilation }
+        Self { weights: vec![], bias: None, before: None, packed: Some(packed), count, dilation }
+    }
+
+    /// [`Self::forward`] with the ends of `x` reflected, if packed: then nothing is copied for it.
+    pub(crate) fn reflected(&self, x: &Tensor<3>, left: usize, steps: usize) -> Option<Tensor<3>> {
+        Some(self.packed.as_ref()?.forward(x.clone(), left, steps, Ends::Reflected))
     }
 
     /// `steps` steps, of which the first has its first tap `left` steps before `x`.
@@ -85,11 +83,11 @@ impl Taps {
     /// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`
     pub(crate) fn forward(&self, x: Tensor<3>, left: usize, steps: usize) -> Tensor<3> {
         if let Some(packed) = &self.packed {
-            return packed.forward(x, left, steps);
+            return packed.forward(x, left, steps, Ends::Zero);
         }
-        // A snake leaves nothing as it is: it may come before the ends are filled up.
-        let x = match &self.snake {
-            Some(snake) => snake.forward(x),
+        // Zero stays zero: it may come before the ends are filled up.
+        let x = match &self.before {
+            Some(before) => before.forward(x),
             None => x,
         };
         let x = window(x, left, steps + (self.count - 1) * self.dilation);
@@ -103,21 +101,6 @@ impl Taps {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
         }
-    }
-}
-
-impl Snake {
-    fn new(weights: &Weights, values: SnakeValues) -> Self {
-        let place = |values: Vec<f32>| {
-            let width = values.len();
-            held(place(weights, values, [1, 1, width]))
-        };
-        Self { frequency: place(values.frequency), height: place(values.height) }
-    }
-
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let sine = (x.clone() * self.frequency.val()).sin();
-        x + sine.clone() * sine * self.height.val()
     }
 }
 

@@ -62,7 +62,7 @@ impl Encodec {
     /// # Panics
     /// If there are no frames, no codebooks, or more codebooks than the model has.
     pub fn decode(&self, codes: Tensor<3, Int>) -> Tensor<3> {
-        self.decoder.forward(self.dequantize(codes), |_| ()).swap_dims(1, 2)
+        self.decoder.forward(self.dequantize(codes)).swap_dims(1, 2)
     }
 
     /// As [`Self::decode`], with the convolutions computed for `chunk_frames` frames at a time, so that the memory for
@@ -133,7 +133,7 @@ impl Encodec {
     /// If there are no samples, or the channels are not the model's.
     pub fn encode(&self, wave: Tensor<3>) -> Tensor<3, Int> {
         assert!(wave.dims()[2] > 0, "audio to encode has no samples");
-        let vectors = self.encoder.forward(wave.swap_dims(1, 2), |_| ());
+        let vectors = self.encoder.forward(wave.swap_dims(1, 2));
         self.quantizer.encode(vectors, self.config.encoded_quantizers())
     }
 
@@ -179,7 +179,5 @@ impl Encodec {
 
 /// Outputs of all layers with the axes in the order of the reference.
 fn layers(stack: &Seanet, x: Tensor<3>) -> Vec<Tensor<3>> {
-    let mut outputs = Vec::new();
-    stack.forward(x, |output| outputs.push(output.clone().swap_dims(1, 2)));
-    outputs
+    stack.outputs(x).into_iter().map(|output| output.swap_dims(1, 2)).collect()
 }

@@ -2,15 +2,12 @@
 
 use std::ops::Range;
 
-use burn::{
-    module::Module,
-    tensor::{Tensor, activation::relu},
-};
+use burn::{module::Module, tensor::Tensor};
 
 use super::{EncodecConfig, lstm::Lstm};
 use crate::{
     checkpoint::{LoadError, Weights},
-    nn::{Conv, ConvShape, ConvTranspose, Local, in_tiles},
+    nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, elu, in_tiles},
 };
 
 /// Layers one after another, numbered as in the checkpoint.
@@ -36,7 +33,7 @@ struct Residual {
     join: Conv,
 }
 
-/// `x` above zero, `exp(x) − 1` below.
+/// `x` above zero, `exp(x) − 1` below. The convolution after it computes it: in the checkpoint it has a number.
 #[derive(Module, Debug)]
 struct Elu;
 
@@ -67,7 +64,7 @@ impl Seanet {
         for &stride in &config.upsampling_ratios {
             stack.push(Layer::Elu(Elu));
             let shape = ConvShape { channels: [width, width / 2], kernel: 2 * stride, stride, dilation: 1 };
-            let transposed = ConvTranspose::plain(&stack.next().sub("conv"), shape)?;
+            let transposed = ConvTranspose::load(&stack.next().sub("conv"), shape, &stack.before())?;
             stack.push(Layer::ConvTranspose(transposed));
             width /= 2;
             stack.residuals(config, width)?;
@@ -77,16 +74,19 @@ impl Seanet {
         Ok(Self { layers: stack.layers })
     }
 
-    /// All layers; `visit` sees what each puts out.
-    ///
     /// # Shapes
-    /// - `x`: `[batch, time, in]`; result and what `visit` sees: `[batch, time, channel]`
-    pub(super) fn forward(&self, x: Tensor<3>, mut visit: impl FnMut(&Tensor<3>)) -> Tensor<3> {
-        self.layers.iter().fold(x, |x, layer| {
-            let y = layer.forward(x);
-            visit(&y);
-            y
-        })
+    /// - `x`: `[batch, time, in]`; result: `[batch, time, channel]`
+    pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.layers.iter().fold(x, |x, layer| layer.forward(x))
+    }
+
+    /// What each layer puts out in [`Self::forward`], the last one's being its result.
+    pub(super) fn outputs(&self, mut x: Tensor<3>) -> Vec<Tensor<3>> {
+        let output = |layer: &Layer| {
+            x = layer.forward(x.clone());
+            if matches!(layer, Layer::Elu(_)) { elu(x.clone()) } else { x.clone() }
+        };
+        self.layers.iter().map(output).collect()
     }
 
     /// As [`Self::forward`], but what comes after the recurrent layer is computed for `chunk` of its steps at a time.
@@ -115,12 +115,18 @@ impl Stack {
         self.weights.sub(self.layers.len())
     }
 
+    /// What the next layer, a convolution, does with its input first.
+    fn before(&self) -> Preceding {
+        if matches!(self.layers.last(), Some(Layer::Elu(_))) { Preceding::Elu } else { Preceding::Nothing }
+    }
+
     fn push(&mut self, layer: Layer) {
         self.layers.push(layer);
     }
 
     fn conv(&mut self, channels: [usize; 2], kernel: usize, stride: usize) -> Result<(), LoadError> {
-        let conv = Conv::reflected(&self.next().sub("conv"), ConvShape { channels, kernel, stride, dilation: 1 })?;
+        let shape = ConvShape { channels, kernel, stride, dilation: 1 };
+        let conv = Conv::reflected(&self.next().sub("conv"), shape, &self.before())?;
         self.push(Layer::Conv(conv));
         Ok(())
     }
@@ -149,7 +155,7 @@ impl Local for Layer {
             Self::ConvTranspose(conv) => conv.forward(x),
             Self::Lstm(lstm) => lstm.forward(x),
             Self::Residual(residual) => residual.forward(x),
-            Self::Elu(_) => elu(x),
+            Self::Elu(_) => x,
         }
     }
 
@@ -186,18 +192,11 @@ impl Residual {
         let block = weights.sub("block");
         let spread = ConvShape { channels: [width, hidden], kernel: config.residual_kernel_size, stride: 1, dilation };
         let join = ConvShape { channels: [hidden, width], kernel: 1, stride: 1, dilation: 1 };
-        let conv = |index, shape| Conv::reflected(&block.sub(index).sub("conv"), shape);
+        let conv = |index, shape| Conv::reflected(&block.sub(index).sub("conv"), shape, &Preceding::Elu);
         Ok(Self { spread: conv(1, spread)?, join: conv(3, join)? })
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.spread.forward(elu(x.clone()));
-        self.join.forward(elu(hidden)) + x
+        self.join.forward(self.spread.forward(x.clone())) + x
     }
-}
-
-/// `min(exp(x), 1) − 1 + max(x, 0)`: without the mask of Burn's own it takes two passes less, and `exp` first writes
-/// the copy that the passes after it change in place.
-fn elu(x: Tensor<3>) -> Tensor<3> {
-    x.clone().exp().clamp_max(1.0) - 1.0 + relu(x)
 }

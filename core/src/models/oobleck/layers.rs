@@ -6,8 +6,8 @@ use burn::{module::Module, tensor::Tensor};
 
 use super::OobleckConfig;
 use crate::{
-    checkpoint::{LoadError, SnakeValues, Weights},
-    nn::{Conv, ConvShape, ConvTranspose, Local, in_tiles},
+    checkpoint::{LoadError, Weights},
+    nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, in_tiles},
 };
 
 /// Dilations of the residual units between two strides.
@@ -53,10 +53,10 @@ impl Stack {
             layers.push(Layer::Conv(conv(&block, "1", shape)?));
         }
         let last = widths[widths.len() - 1];
-        let snake = snake(&weights.sub("snake1"), last)?;
+        let snake = Preceding::Snake(weights.sub("snake1"));
         let shape =
             ConvShape { channels: [last, config.encoder_hidden_size], kernel: LAST_KERNEL, stride: 1, dilation: 1 };
-        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, Some(snake))?));
+        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, snake)?));
         Ok(Self { layers })
     }
 
@@ -69,14 +69,14 @@ impl Stack {
         for (index, &stride) in config.downsampling_ratios.iter().rev().enumerate() {
             let (block, channels) = (weights.sub("block").sub(index), [widths[index], widths[index + 1]]);
             let shape = ConvShape { channels, kernel: 2 * stride, stride, dilation: 1 };
-            let snake = snake(&block.sub("snake1"), channels[0])?;
-            layers.push(Layer::ConvTranspose(ConvTranspose::packed(&block.sub("conv_t1"), shape, Some(snake))?));
+            let snake = Preceding::Snake(block.sub("snake1"));
+            layers.push(Layer::ConvTranspose(ConvTranspose::load(&block.sub("conv_t1"), shape, &snake)?));
             layers.extend(residuals(&block, channels[1])?);
         }
         let last = config.decoder_channels;
-        let snake = snake(&weights.sub("snake1"), last)?;
+        let snake = Preceding::Snake(weights.sub("snake1"));
         let shape = ConvShape { channels: [last, config.audio_channels], kernel: KERNEL, stride: 1, dilation: 1 };
-        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, false, Some(snake))?));
+        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, false, &snake)?));
         Ok(Self { layers })
     }
 
@@ -101,22 +101,13 @@ impl Stack {
 /// The first layer of a stack.
 fn first(weights: &Weights, channels: [usize; 2]) -> Result<Layer, LoadError> {
     let shape = ConvShape { channels, kernel: KERNEL, stride: 1, dilation: 1 };
-    Ok(Layer::Conv(Conv::zero_ended(weights, shape, true, None)?))
+    Ok(Layer::Conv(Conv::zero_ended(weights, shape, true, &Preceding::Nothing)?))
 }
 
 /// `conv{number}` after `snake{number}`.
 fn conv(weights: &Weights, number: &str, shape: ConvShape) -> Result<Conv, LoadError> {
-    let snake = snake(&weights.sub(format_args!("snake{number}")), shape.channels[0])?;
-    Conv::zero_ended(&weights.sub(format_args!("conv{number}")), shape, true, Some(snake))
-}
-
-fn snake(weights: &Weights, width: usize) -> Result<SnakeValues, LoadError> {
-    let exp = |name| -> Result<_, LoadError> {
-        Ok(weights.values(name, &[1, width, 1])?.into_iter().map(|value| f64::from(value).exp()))
-    };
-    let frequency = exp("alpha")?.map(|value| value as f32).collect();
-    let height = exp("beta")?.map(|value| (1.0 / (value + 1e-9)) as f32).collect();
-    Ok(SnakeValues { frequency, height })
+    let snake = Preceding::Snake(weights.sub(format_args!("snake{number}")));
+    Conv::zero_ended(&weights.sub(format_args!("conv{number}")), shape, true, &snake)
 }
 
 fn residuals(block: &Weights, width: usize) -> Result<Vec<Layer>, LoadError> {
