@@ -64,10 +64,9 @@ pub(super) fn melody(
         };
         let slowed = if meter.bpm < 90.0 { 1.3 } else { 1.0 };
         let fast = if place == 2 && meter.bpm > 140.0 { 0.0 } else { 1.0 };
-        if dice.happens(manner.onsets[place] * slowed * fast) || quarter == 0 {
-            onsets.push((quarter, place));
-        } else if onsets.last().is_some_and(|&(before, _)| meter.seconds_between(before, quarter) > 0.95) && place == 0
-        {
+        let by_chance = dice.happens(manner.onsets[place] * slowed * fast);
+        let waited = |&(before, _): &(usize, usize)| meter.seconds_between(before, quarter) > 0.95;
+        if by_chance || quarter == 0 || (place == 0 && onsets.last().is_some_and(waited)) {
             onsets.push((quarter, place));
         }
     }
