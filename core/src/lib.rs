@@ -7,6 +7,7 @@
 pub mod audio;
 pub mod checkpoint;
 pub mod concepts;
+pub mod corpus;
 pub mod diffusion;
 pub mod hooks;
 pub mod interventions;

@@ -34,6 +34,7 @@ const ABSENT: &[(&str, &[&str])] = &[
 const USES: &[(&str, &[&str])] = &[
     ("audio", &[]),
     ("checkpoint", &[]),
+    ("corpus", &[]),
     ("metrics", &[]),
     ("diffusion", &["checkpoint"]),
     ("hooks", &["checkpoint"]),

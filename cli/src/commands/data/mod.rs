@@ -1,8 +1,10 @@
 //! `tonoscope data`
 
 mod notes;
+mod phrases;
 mod programs;
 mod qualities;
+mod renderer;
 mod soundfont;
 mod vorbis;
 
@@ -25,10 +27,13 @@ pub(crate) struct DataArgs {
 enum Action {
     /// Render notes of real instruments in NSynth's layout
     Notes(notes::NotesArgs),
+    /// Render phrases of which everything is known
+    Phrases(phrases::PhrasesArgs),
 }
 
 pub(crate) fn run(args: &DataArgs, out: &mut dyn Write) -> Result<()> {
     match &args.action {
         Action::Notes(args) => notes::run(args, out),
+        Action::Phrases(args) => phrases::run(args, out),
     }
 }
