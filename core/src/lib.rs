@@ -18,5 +18,5 @@ pub mod musicologist;
 pub mod nn;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod probes;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "training", not(target_arch = "wasm32")))]
 pub mod training;

@@ -18,6 +18,7 @@ mod killed;
 mod lens;
 mod llm_server;
 mod notes;
+mod phrases;
 mod pipeline;
 mod probe;
 mod probe_activations;

@@ -1,4 +1,4 @@
-//! `tonoscope data notes`: real instruments in NSynth's layout, the same every time.
+//! `tonoscope data render notes`: real instruments in NSynth's layout, the same every time.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -12,7 +12,7 @@ use tonoscope_core::{
 use super::{concepts::shared, says, stderr, stdout, tonoscope};
 
 fn render(folder: &Path, more: &[&str]) -> String {
-    let args = [&["data", "notes", folder.to_str().unwrap()][..], more].concat();
+    let args = [&["data", "render", "notes", folder.to_str().unwrap()][..], more].concat();
     let output = tonoscope(&args);
     assert!(output.status.success(), "{}", stderr(&output));
     stdout(&output)
@@ -100,6 +100,24 @@ fn the_seed_decides_everything() {
         let read = |folder: &Path| fs::read(folder.join("audio").join(format!("{}.wav", note.note_str))).unwrap();
         assert_eq!(read(&one), read(&again));
     }
+    // A run that was stopped goes on: what is finished stays, what is not is made.
+    let examples = fs::read(one.join("examples.json")).unwrap();
+    fs::remove_file(one.join("examples.json")).unwrap();
+    let stays = notes(&again).remove(0).note_str + ".wav";
+    fs::write(one.join("audio").join(&stays), b"as it is").unwrap();
+    render(&one, &args);
+    assert_eq!(fs::read(one.join("examples.json")).unwrap(), examples);
+    assert_eq!(fs::read(one.join("audio").join(&stays)).unwrap(), b"as it is");
+    render(&one, &[&args[..], &["--overwrite"]].concat());
+    assert_eq!(fs::read(one.join("audio").join(&stays)).unwrap(), fs::read(again.join("audio").join(&stays)).unwrap());
+    // Its old name.
+    let old = tonoscope(&[&["data", "notes", one.to_str().unwrap()][..], &args].concat());
+    assert!(old.status.success(), "{}", stderr(&old));
+    let mixed = tonoscope(&["data", "render", "notes", one.to_str().unwrap(), "--programs", "73", "--seed", "7"]);
+    assert_eq!(mixed.status.code(), Some(2), "{}", stderr(&mixed));
+    let table = fs::read_to_string(one.join("notes.csv")).unwrap();
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.starts_with("file,note,instrument,family,source,pitch,velocity,qualities\naudio/flute_acoustic_000-"));
     let names = |folder: &Path| notes(folder).into_iter().map(|note| note.note_str).collect::<Vec<_>>();
     assert_ne!(names(&one), names(&other));
 }
@@ -109,7 +127,7 @@ fn what_cannot_be_rendered_is_said_and_not_begun() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let refused = |more: &[&str]| {
-        let output = tonoscope(&[&["data", "notes", out.to_str().unwrap()][..], more].concat());
+        let output = tonoscope(&[&["data", "render", "notes", out.to_str().unwrap()][..], more].concat());
         assert!(!out.exists(), "something was written");
         (output.status.code().unwrap(), stderr(&output))
     };

@@ -77,7 +77,7 @@ impl NotesArgs {
         let examples = if path.is_dir() { path.join(EXAMPLES) } else { path };
         if !examples.is_file() {
             let what = format!("there is no `{}`", examples.display());
-            let hint = "fetch NSynth with `--fetch test`, make notes with `tonoscope data notes`, or give a folder with \
+            let hint = "fetch NSynth with `--fetch test`, make notes with `tonoscope data render notes`, or give a folder with \
                         `--notes`";
             return Err(Misuse::new(what).hint(hint).into());
         }

@@ -1,20 +1,27 @@
 //! `tonoscope data`
 
-mod notes;
-mod phrases;
 mod programs;
 mod qualities;
+mod render;
 mod renderer;
 mod soundfont;
 mod vorbis;
 
-pub(crate) use notes::BUILT_IN;
-pub(crate) use programs::Kind;
-pub(crate) use soundfont::Soundfont;
-
 use std::io::Write;
 
 use anyhow::Result;
+
+pub(crate) use renderer::Renderer;
+
+/// 51 programs of FluidR3Mono; see `data/README.md`.
+pub(crate) const BUILT_IN: &[u8] = include_bytes!("../../../../data/soundfont/fluidr3mono_51.sf3");
+
+/// Samples per second of notes.
+const RATE: u32 = 16_000;
+/// Seconds that the key of a note is held.
+const HELD: usize = 3;
+/// Seconds of a note.
+const LENGTH: usize = 4;
 
 /// Make data to try experiments on
 #[derive(Debug, clap::Args)]
@@ -25,15 +32,16 @@ pub(crate) struct DataArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Render notes of real instruments in NSynth's layout
-    Notes(notes::NotesArgs),
-    /// Render phrases of which everything is known
-    Phrases(phrases::PhrasesArgs),
+    /// Render notes or phrases
+    Render(render::RenderArgs),
+    /// The same as `render notes`
+    #[command(hide = true)]
+    Notes(render::NotesArgs),
 }
 
 pub(crate) fn run(args: &DataArgs, out: &mut dyn Write) -> Result<()> {
     match &args.action {
-        Action::Notes(args) => notes::run(args, out),
-        Action::Phrases(args) => phrases::run(args, out),
+        Action::Render(args) => render::run(args, out),
+        Action::Notes(args) => render::notes(args, out),
     }
 }

@@ -4,14 +4,14 @@ use tonoscope_core::musicologist::{FAMILIES, SOURCES};
 
 /// What a program is to `NSynth`: indices into [`FAMILIES`] and [`SOURCES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Kind {
-    pub(crate) family: usize,
-    pub(crate) source: usize,
+pub(super) struct Kind {
+    pub(super) family: usize,
+    pub(super) source: usize,
 }
 
 impl Kind {
     /// What program `program`, from 0, is. `None`: nothing that `NSynth` has.
-    pub(crate) fn of(program: u16) -> Option<Self> {
+    pub(super) fn of(program: u16) -> Option<Self> {
         let (family, source) = match program {
             0 | 1 | 3 | 6 => ("keyboard", "acoustic"),
             2 | 4 | 5 | 7 => ("keyboard", "electronic"),
@@ -39,7 +39,7 @@ impl Kind {
     }
 
     /// The pitches that such an instrument is at home in, both ends included.
-    pub(crate) fn pitches(self) -> (u8, u8) {
+    pub(super) fn pitches(self) -> (u8, u8) {
         match FAMILIES[self.family] {
             "bass" => (28, 60),
             "flute" => (60, 96),

@@ -6,7 +6,7 @@
 
 use rustfft::{FftPlanner, num_complex::Complex};
 
-use super::notes::{HELD, LENGTH, RATE};
+use super::{HELD, LENGTH, RATE};
 
 /// Samples of one level.
 const FRAME: usize = RATE as usize / 100;

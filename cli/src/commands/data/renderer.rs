@@ -45,9 +45,14 @@ impl Renderer {
 
     /// A phrase, mono; its largest sample is its loudness.
     pub(crate) fn render(&mut self, phrase: &Phrase) -> Vec<f32> {
-        let [left, right] = self.mix(&phrase.notes, phrase.seconds);
+        self.render_notes(&phrase.notes, phrase.seconds, phrase.loudness)
+    }
+
+    /// Notes for `seconds`, mono, with `loudness` as the largest sample.
+    pub(crate) fn render_notes(&mut self, notes: &[Note], seconds: f64, loudness: f32) -> Vec<f32> {
+        let [left, right] = self.mix(notes, seconds);
         let mut mono: Vec<f32> = left.iter().zip(&right).map(|(left, right)| (left + right) / 2.0).collect();
-        level(&mut [&mut mono], phrase.loudness);
+        level(&mut [&mut mono], loudness);
         mono
     }
 
@@ -143,7 +148,7 @@ fn level(channels: &mut [&mut Vec<f32>], loudness: f32) {
 mod tests {
     use tonoscope_core::corpus::{Genre, Wanted, phrase};
 
-    use super::{super::notes::BUILT_IN, *};
+    use super::{super::BUILT_IN, *};
 
     #[test]
     fn phrases_sound_at_their_loudness_and_leave_no_trace() {

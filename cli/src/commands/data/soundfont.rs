@@ -260,7 +260,7 @@ fn named(id: [u8; 4]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::notes::BUILT_IN, *};
+    use super::{super::BUILT_IN, *};
 
     #[test]
     fn the_built_in_soundfont_has_51_programs_and_all_their_samples() {

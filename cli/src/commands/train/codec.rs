@@ -6,11 +6,15 @@ use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use tonoscope_core::{
     audio::Waveform,
+    corpus::Split,
     models::encodec::{Encodec, EncodecConfig},
     training::{CodecTask, CodecWeights, NamedTensor, StepKey, Trainer},
 };
 
-use super::{HELD_OUT, Study, settings::Settings, source::Source};
+use super::{Study, settings::Settings, source::{Source, Which}};
+
+/// Held-out clips that are written down at every look.
+const LISTENED: usize = 4;
 
 /// A codec and the sound that it learns from.
 pub(super) struct CodecStudy {
@@ -28,20 +32,18 @@ impl CodecStudy {
         config: &EncodecConfig,
         device: &Device,
     ) -> Result<Self> {
-        let source = Source::open(settings.music)?;
+        let source = Source::open(settings, config.sampling_rate)?;
         let (settings, config, loss) = (settings.clone(), config.clone(), loss.clone());
         Ok(Self { settings, config, loss, source, device: device.clone() })
     }
 
-    /// Clips `first..` of the music of `seed`: `[clip, 1, sample]`, whole frames.
-    fn clips(&self, seed: u64, first: usize, count: usize) -> Result<Tensor<3>> {
+    /// Clips `first..` of a part of the music: `[clip, 1, sample]`, whole frames.
+    fn clips(&self, split: Split, first: usize, count: usize) -> Tensor<3> {
         let hop = self.config.hop_length();
         let samples = (self.settings.seconds * f64::from(self.config.sampling_rate)) as usize / hop * hop;
-        let mut sound: Vec<f32> = vec![];
-        for index in first..first + count {
-            sound.extend(self.source.clip(seed, index, samples, self.config.sampling_rate)?.samples);
-        }
-        Ok(Tensor::from_data(TensorData::new(sound, [count, 1, samples]), &self.device))
+        let passage = |index| self.source.passage(Which { split, index }, samples);
+        let sound: Vec<f32> = (first..first + count).flat_map(passage).collect();
+        Tensor::from_data(TensorData::new(sound, [count, 1, samples]), &self.device)
     }
 }
 
@@ -53,16 +55,16 @@ impl Study for CodecStudy {
     }
 
     fn batch(&self, key: StepKey) -> Result<Tensor<3>> {
-        self.clips(key.seed, key.step * self.settings.batch, self.settings.batch)
+        Ok(self.clips(Split::Training, key.step * self.settings.batch, self.settings.batch))
     }
 
     fn held_out(&self) -> Result<Tensor<3>> {
-        self.clips(HELD_OUT, 0, self.settings.held_out)
+        Ok(self.clips(Split::Validation, 0, self.settings.held_out))
     }
 
     fn listen(&self, trainer: &Trainer<CodecTask>) -> Result<Vec<(String, Waveform)>> {
         let codec = Encodec::load(&self.config, &trainer.weights())?;
-        let wanted = self.clips(HELD_OUT, 0, self.settings.held_out.min(2))?;
+        let wanted = self.clips(Split::Validation, 0, self.settings.held_out.min(LISTENED));
         let heard = codec.decode(codec.encode(wanted.clone()));
         let mut sounds = vec![];
         for (name, sound) in [("original", wanted), ("codec", heard)] {

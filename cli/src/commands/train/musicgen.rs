@@ -8,6 +8,7 @@ use rand_chacha::rand_core::Rng;
 use tonoscope_core::{
     audio::Waveform,
     checkpoint::{Placement, SafetensorsFile, Weights},
+    corpus::Split,
     hooks::Hooks,
     models::{
         encodec::{Encodec, EncodecConfig},
@@ -19,7 +20,7 @@ use tonoscope_core::{
     training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer, word_tokenizer},
 };
 
-use super::{HELD_OUT, Study, settings::Settings, source::Source};
+use super::{Study, settings::Settings, source::{Source, Which}};
 use crate::{failure::Misuse, progress};
 
 /// Clips that are encoded at a time.
@@ -66,11 +67,12 @@ impl MusicgenStudy {
         let codec = Encodec::load(&audio_encoder, &weights)?;
         let rate = audio_encoder.sampling_rate;
         let samples = (settings.seconds * f64::from(rate)) as usize;
-        let source = Source::open(settings.music)?;
-        let captions = |seed: u64, count: usize| -> Result<Vec<String>> {
-            (0..count).map(|index| Ok(source.clip(seed, index, 1, rate)?.caption)).collect()
+        let source = Source::open(settings, rate)?;
+        let captions = |split, count: usize| -> Vec<String> {
+            (0..count).map(|index| source.caption(Which { split, index })).collect()
         };
-        let (learnt, held_out) = (captions(settings.seed, parts.clips)?, captions(HELD_OUT, settings.held_out)?);
+        let learnt = captions(Split::Training, parts.clips);
+        let held_out = captions(Split::Validation, settings.held_out);
         let (tokenizer, pieces) = word_tokenizer(learnt.iter().map(String::as_str));
         let tokenizer = tokenizer.to_string();
         let mut table = parts.text_encoder.clone();
@@ -78,16 +80,14 @@ impl MusicgenStudy {
         let wrong = |error: toml::de::Error| Misuse::new(format!("`model.musicgen.text_encoder`: {error}"));
         let text_encoder: T5Config = toml::Value::Table(table).try_into().map_err(wrong)?;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text_encoder.n_positions, text_encoder.vocab_size)?;
-        let pool = |seed: u64, captions: &[String]| -> Result<Pool> {
+        let pool = |split: Split, captions: &[String]| -> Result<Pool> {
             let texts = captions.iter().map(|caption| words.encode(caption)).collect::<Result<_, _>>()?;
             let bar = progress::steps(captions.len() as u64, "encoding".to_owned(), "clips");
             let mut codes = vec![];
             for first in (0..captions.len()).step_by(ENCODED_AT_ONCE) {
                 let count = ENCODED_AT_ONCE.min(captions.len() - first);
-                let mut sound: Vec<f32> = vec![];
-                for index in first..first + count {
-                    sound.extend(source.clip(seed, index, samples, rate)?.samples);
-                }
+                let clip = |index| source.clip(Which { split, index }, samples).samples;
+                let sound: Vec<f32> = (first..first + count).flat_map(clip).collect();
                 let sound = Tensor::<3>::from_data(TensorData::new(sound, [count, 1, samples]), device);
                 codes.extend(host_codes(&codec, sound)?);
                 bar.inc(count as u64);
@@ -96,8 +96,8 @@ impl MusicgenStudy {
             Ok(Pool { texts, codes })
         };
         Ok(Self {
-            learnt: pool(settings.seed, &learnt)?,
-            held_out: pool(HELD_OUT, &held_out)?,
+            learnt: pool(Split::Training, &learnt)?,
+            held_out: pool(Split::Validation, &held_out)?,
             settings: settings.clone(),
             config: MusicgenConfig {
                 model_type: "musicgen".to_owned(),

@@ -157,7 +157,7 @@ impl Encodec {
     /// # Shapes
     /// - `wave`: as in [`Self::encode`]; result: `[batch, frame, hidden_size]`
     pub fn encode_vectors(&self, wave: Tensor<3>) -> Tensor<3> {
-        self.encoder.forward(wave.swap_dims(1, 2), |_| ())
+        self.encoder.forward(wave.swap_dims(1, 2))
     }
 
     /// Audio of vectors, such as [`Self::dequantize`] makes.
@@ -165,7 +165,7 @@ impl Encodec {
     /// # Shapes
     /// - `vectors`: `[batch, frame, hidden_size]`; result: `[batch, channel, frame · hop_length]`
     pub fn decode_vectors(&self, vectors: Tensor<3>) -> Tensor<3> {
-        self.decoder.forward(vectors, |_| ()).swap_dims(1, 2)
+        self.decoder.forward(vectors).swap_dims(1, 2)
     }
 
     /// What each layer of the encoder puts out; the last is what is quantised.

@@ -56,7 +56,7 @@ impl Stack {
         let snake = Preceding::Snake(weights.sub("snake1"));
         let shape =
             ConvShape { channels: [last, config.encoder_hidden_size], kernel: LAST_KERNEL, stride: 1, dilation: 1 };
-        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, snake)?));
+        layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, &snake)?));
         Ok(Self { layers })
     }
 

@@ -1,4 +1,4 @@
-//! `tonoscope data notes`
+//! `tonoscope data render notes`
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,27 +8,27 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rustysynth::{Synthesizer, SynthesizerSettings};
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tonoscope_core::{
     audio::{WavFormat, Waveform},
-    musicologist::{FAMILIES, Note, QUALITIES, SOURCES},
+    musicologist::{FAMILIES, Note, QUALITIES, SOURCES, read_notes},
 };
 
-use super::{programs::Kind, qualities::qualities, soundfont::Soundfont};
-use crate::{failure::Misuse, files::OutputFolder, interrupt, progress};
+use crate::{
+    commands::data::{BUILT_IN, HELD, LENGTH, RATE, programs::Kind, qualities::qualities, soundfont::Soundfont},
+    failure::Misuse,
+    files::OutputFolder,
+    interrupt, progress,
+    tables::Table,
+    units::Units,
+};
 
 /// 51 programs of FluidR3Mono; see `data/README.md`.
-pub(crate) const BUILT_IN: &[u8] = include_bytes!("../../../../data/soundfont/fluidr3mono_51.sf3");
 
 /// Samples per second of the synthesiser: its sound is not band-limited, so it plays well above what is kept.
 const PLAYED_RATE: u32 = 48_000;
-/// Samples per second of the notes.
-pub(super) const RATE: u32 = 16_000;
-/// Seconds that a key is held.
-pub(super) const HELD: usize = 3;
-/// Seconds of a note.
-pub(super) const LENGTH: usize = 4;
 /// As in `NSynth`.
 const VELOCITIES: [u8; 5] = [25, 50, 75, 100, 127];
 /// Quieter notes than this are none.
@@ -36,9 +36,9 @@ const SILENT: f32 = 1e-3;
 
 /// Render notes of real instruments in NSynth's layout
 ///
-/// Writes `examples.json` and `audio/NAME.wav`, 4 s at 16 kHz of which the key is held for 3 s, from a soundfont of
+/// Writes `examples.json`, the same as a table in `notes.csv`, and `audio/NAME.wav`, 4 s at 16 kHz of which the key is held for 3 s, from a soundfont of
 /// recorded instruments. Families and sources are those of General MIDI's programs; qualities are heard in the sound by
-/// the rules that `data/README.md` lists. The same seed gives the same files.
+/// the rules that `data/README.md` lists. The same seed gives the same files; a run that was stopped goes on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NotesArgs {
     /// Folder for the notes
@@ -55,9 +55,28 @@ pub(crate) struct NotesArgs {
     /// Seed of pitches and velocities
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Render everything anew, also where other notes are
+    #[arg(long)]
+    overwrite: bool,
+    /// Check everything and say what would be done, but do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A line of `notes.csv`.
+#[derive(Serialize)]
+struct Row<'a> {
+    file: String,
+    note: i64,
+    instrument: &'a str,
+    family: &'a str,
+    source: &'a str,
+    pitch: i64,
+    velocity: i64,
+    qualities: String,
 }
 
 pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
@@ -82,15 +101,23 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     if font.programs.is_empty() {
         return Err(Misuse::new(format!("`{name}` has no program that NSynth knows")).into());
     }
-    let folder = OutputFolder::open(&args.out)?;
-    let examples = folder.path().join("examples.json");
-    // Gone while the sounds behind it change.
-    if examples.exists() {
-        std::fs::remove_file(&examples).with_context(|| format!("cannot remove `{}`", examples.display()))?;
-    }
-    let audio = OutputFolder::open(&folder.path().join("audio"))?;
-    audio.tidy()?;
     let total = font.programs.len() * usize::from(args.per_program);
+    if args.dry_run {
+        if args.json {
+            let value = json!({"folder": args.out, "notes": total, "programs": font.programs, "seed": args.seed});
+            return Ok(writeln!(out, "{value}")?);
+        }
+        return Ok(writeln!(out, "{total} notes of {} programs for `{}`", font.programs.len(), args.out.display())?);
+    }
+    let folder = OutputFolder::open(&args.out)?;
+    let sha256 = Sha256::digest(given.as_deref().unwrap_or(BUILT_IN));
+    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = json!({
+        "version": env!("CARGO_PKG_VERSION"), "soundfont": sha256, "programs": font.programs,
+        "per_program": args.per_program, "seed": args.seed,
+    });
+    let units = Units::open(&folder, &key, args.overwrite)?;
+    let audio = OutputFolder::open(&folder.path().join("audio"))?;
     let bar = progress::steps(total as u64, "rendering notes".to_owned(), "notes");
     let (mut notes, mut silent) = (vec![], 0);
     let mut of_kind: BTreeMap<(usize, usize), usize> = BTreeMap::new();
@@ -99,28 +126,62 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
         let number = of_kind.entry((kind.family, kind.source)).or_default();
         let name = format!("{}_{}_{number:03}", FAMILIES[kind.family], SOURCES[kind.source]);
         *number += 1;
-        for (pitch, velocity) in chosen(kind, program, args) {
-            if interrupt::asked() {
-                bail!("interrupted: run the command again to begin anew");
+        let unit = format!("program_{program:03}");
+        if !units.has(&unit) {
+            let mut of_program: Vec<Note> = vec![];
+            for (pitch, velocity) in chosen(kind, program, args) {
+                if interrupt::asked() {
+                    bail!("interrupted: run the command again to go on");
+                }
+                let wave = render(&font, program, pitch, velocity)?;
+                bar.inc(1);
+                if wave.peak() < SILENT {
+                    continue;
+                }
+                let note = described(&wave, kind, (&name, instrument), of_program.len(), [pitch, velocity]);
+                audio.write(&format!("{}.wav", note.note_str), &wave.to_wav_bytes(WavFormat::Pcm16)?)?;
+                of_program.push(note);
             }
-            let wave = render(&font, program, pitch, velocity)?;
-            bar.inc(1);
-            if wave.peak() < SILENT {
-                silent += 1;
-                continue;
-            }
-            let note = described(&wave, kind, (&name, instrument), notes.len(), [pitch, velocity]);
-            audio.write(&format!("{}.wav", note.note_str), &wave.to_wav_bytes(WavFormat::Pcm16)?)?;
-            notes.push(note);
+            units.write(&unit, &examples(&of_program)?)?;
         }
+        let there = units.read(&unit)?;
+        // A program may be silent at all its keys.
+        let read = if there == examples(&[])? { Ok(vec![]) } else { read_notes(&there) };
+        let mut of_program = read
+            .with_context(|| format!("the notes of program {program} are damaged; pass `--overwrite` to begin anew"))?;
+        of_program.sort_by_key(|note| note.note);
+        silent += chosen(kind, program, args).len().saturating_sub(of_program.len());
+        notes.extend(of_program);
     }
     bar.finish_and_clear();
     if silent > 0 {
         progress::note(&format!("{silent} notes are silent and left out"));
     }
-    let by_name: BTreeMap<&str, &Note> = notes.iter().map(|note| (note.note_str.as_str(), note)).collect();
-    folder.write("examples.json", &serde_json::to_vec_pretty(&by_name)?)?;
+    for (index, note) in notes.iter_mut().enumerate() {
+        note.note = index as i64;
+    }
+    folder.write("examples.json", &examples(&notes)?)?;
+    let mut table = Table::new();
+    for note in &notes {
+        table.push(Row {
+            file: format!("audio/{}.wav", note.note_str),
+            note: note.note,
+            instrument: &note.instrument_str,
+            family: &note.instrument_family_str,
+            source: &note.instrument_source_str,
+            pitch: note.pitch,
+            velocity: note.velocity,
+            qualities: note.qualities_str.join(" "),
+        })?;
+    }
+    table.write(&folder, "notes.csv")?;
     summarise(args, &font, &notes, out)
+}
+
+/// What `NSynth` calls `examples.json`.
+fn examples(notes: &[Note]) -> Result<Vec<u8>> {
+    let by_name: BTreeMap<&str, &Note> = notes.iter().map(|note| (note.note_str.as_str(), note)).collect();
+    Ok(serde_json::to_vec_pretty(&by_name)?)
 }
 
 fn summarise(args: &NotesArgs, font: &Soundfont, notes: &[Note], out: &mut dyn Write) -> Result<()> {
