@@ -175,6 +175,10 @@ fn a_second_judge_has_columns_of_its_own_and_changes_no_other() {
     let summary = place.column("two/summary.csv", "second_effect");
     let summary: f64 = summary.iter().map(|value| value.parse::<f64>().unwrap()).sum::<f64>() / summary.len() as f64;
     assert!((summary - mean).abs() < 1e-9, "{summary} is not {mean}");
+    // It hears the random directions too, and something else in them.
+    let [first, second] = ["random_effect", "second_random_effect"].map(|name| place.column("two/summary.csv", name));
+    let heard = |value: &String| value.parse::<f64>().is_ok_and(f64::is_finite);
+    assert!(second.iter().all(heard) && first != second, "{first:?}, {second:?}");
     // The same settings with another judge are other settings.
     let (status, _, complaint) = place.run("intervene", "two", &args);
     assert!(status != 0 && complaint.contains("--overwrite"), "{complaint}");

@@ -59,6 +59,53 @@ fn chunk_of<const FAST: bool>(values: &mut [f32]) {
     }
 }
 
+/// `value · gate / (1 + exp(−gate))` for rows of `width` numbers, values in the first half and gates in the second.
+pub(super) fn gated_silu(y: &[f32], width: usize) -> Vec<f32> {
+    let hidden = width / 2;
+    let mut gated = vec![0.0; y.len() / 2];
+    if gated.is_empty() {
+        return gated;
+    }
+    let rows = CHUNK.div_ceil(hidden);
+    let of = |(to, from): (&mut [f32], &[f32])| {
+        for (to, from) in to.chunks_exact_mut(hidden).zip(from.chunks_exact(width)) {
+            let (values, gates) = from.split_at(hidden);
+            gate(values, gates, to);
+        }
+    };
+    if y.len() / width <= rows {
+        of((&mut gated, y));
+    } else {
+        gated.par_chunks_mut(rows * hidden).zip(y.par_chunks(rows * width)).for_each(of);
+    }
+    gated
+}
+
+fn gate(values: &[f32], gates: &[f32], to: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
+        // SAFETY: the CPU has them, as was just checked.
+        return unsafe { gate_avx2(values, gates, to) };
+    }
+    gate_of::<{ cfg!(target_arch = "aarch64") }>(values, gates, to);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn gate_avx2(values: &[f32], gates: &[f32], to: &mut [f32]) {
+    gate_of::<true>(values, gates, to);
+}
+
+#[inline(always)]
+fn gate_of<const FAST: bool>(values: &[f32], gates: &[f32], to: &mut [f32]) {
+    for ((to, value), gate) in to.iter_mut().zip(values).zip(gates) {
+        let power = exp::<FAST>(-gate.abs());
+        let open = if *gate < 0.0 { power } else { 1.0 } / (1.0 + power);
+        *to = value * (gate * open);
+    }
+}
+
 /// `eˣ` for `x` of 0 or less; never less than `e⁻⁸⁷`.
 #[inline(always)]
 fn exp<const FAST: bool>(x: f32) -> f32 {
@@ -189,6 +236,27 @@ mod tests {
         assert_eq!(values[1], f32::INFINITY);
         assert_eq!(values[2], 0.0);
         assert!(values[3].abs() < 1e-20);
+    }
+
+    #[test]
+    fn a_gate_is_that_of_64_bit() {
+        let (rows, hidden) = (700, 90);
+        let y: Vec<f32> = (0..rows * 2 * hidden).map(|at| (at as f32 * 0.37).sin() * (at % 61) as f32).collect();
+        let (mut plain, fast) = (vec![0.0; rows * hidden], gated_silu(&y, 2 * hidden));
+        for (to, from) in plain.chunks_exact_mut(hidden).zip(y.chunks_exact(2 * hidden)) {
+            gate_of::<false>(&from[..hidden], &from[hidden..], to);
+        }
+        for found in [fast, plain] {
+            for (found, from) in found.chunks_exact(hidden).zip(y.chunks_exact(2 * hidden)) {
+                for (at, found) in found.iter().enumerate() {
+                    let [value, gate] = [from[at], from[hidden + at]].map(f64::from);
+                    let expected = value * gate / (1.0 + (-gate).exp());
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error <= 5e-7 * (value * gate).abs(), "{value} by {gate}: {error:.1e}");
+                }
+            }
+        }
+        assert!(gated_silu(&[1.0, f32::NAN], 2)[0].is_nan());
     }
 
     #[test]

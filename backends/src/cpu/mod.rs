@@ -17,7 +17,7 @@ use burn::{
     tensor::{DType, Float, Tensor, TensorData, bf16},
 };
 use half::f16;
-use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix, PackedTaps, TapValues};
+use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix, PackedTaps, TapValues, gated_silu};
 
 use self::{
     pack::{Panel, Panels},
@@ -117,6 +117,16 @@ impl PackedMatrix for CpuMatrix {
         }
         let mut y = here(y);
         activations::gelu(y.storage_mut());
+        Tensor::<2, Float>::from_primitive::<Flex>(y)
+    }
+
+    fn gated_silu(&self, y: Tensor<2>) -> Tensor<2> {
+        if y.dtype() != DType::F32 {
+            return gated_silu(y);
+        }
+        let [rows, width] = y.dims();
+        let gated = activations::gated_silu(here(y).as_slice().expect("a contiguous tensor of this type"), width);
+        let y = FlexTensor::from_data(TensorData::new(gated, [rows, width / 2]));
         Tensor::<2, Float>::from_primitive::<Flex>(y)
     }
 }

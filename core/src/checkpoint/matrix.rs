@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt::Debug, sync::Arc};
 
-use burn::tensor::{Tensor, activation::gelu};
+use burn::tensor::{
+    Tensor,
+    activation::{gelu, silu},
+};
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -57,6 +60,23 @@ pub trait PackedMatrix: Debug + Send + Sync {
     fn gelu(&self, y: Tensor<2>) -> Tensor<2> {
         gelu(y)
     }
+
+    /// The first half of every row times the `SiLU` of the second, as [`gated_silu`].
+    ///
+    /// # Shapes
+    /// - `y`: `[rows, out]`; result: `[rows, out / 2]`, of the same element type
+    fn gated_silu(&self, y: Tensor<2>) -> Tensor<2> {
+        gated_silu(y)
+    }
+}
+
+/// `value · silu(gate)` for rows that are values and gates side by side.
+///
+/// # Shapes
+/// - `y`: `[rows, 2 · hidden]`; result: `[rows, hidden]`
+pub fn gated_silu(y: Tensor<2>) -> Tensor<2> {
+    let hidden = y.dims()[1] / 2;
+    y.clone().narrow(1, 0, hidden) * silu(y.narrow(1, hidden, hidden))
 }
 
 /// Puts matrices into a backend's own form while a checkpoint is loaded.

@@ -8,7 +8,7 @@ use burn::{
 };
 
 use super::held;
-use crate::checkpoint::{LoadError, PackedMatrix, StoredMatrix, Weights};
+use crate::checkpoint::{LoadError, PackedMatrix, StoredMatrix, Weights, gated_silu};
 
 /// The matrix of a linear layer.
 #[derive(Module, Debug)]
@@ -60,6 +60,14 @@ impl Matrix {
             None => gelu(y),
         }
     }
+
+    /// The first half of a product's rows times the `SiLU` of the second.
+    fn gated_silu(&self, y: Tensor<2>) -> Tensor<2> {
+        match &self.packed {
+            Some(matrix) => matrix.gated_silu(y),
+            None => gated_silu(y),
+        }
+    }
 }
 
 /// `x Wᵀ + b`
@@ -92,6 +100,14 @@ impl Linear {
     pub fn forward_gelu(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, time, _] = x.dims();
         let y = self.weight.gelu(self.rows(x));
+        let to = y.dims()[1];
+        y.reshape([batch, time, to])
+    }
+
+    /// The first half of [`Self::forward`]'s features times the `SiLU` of the second: `[batch, time, out / 2]`.
+    pub fn forward_gated_silu(&self, x: Tensor<3>) -> Tensor<3> {
+        let [batch, time, _] = x.dims();
+        let y = self.weight.gated_silu(self.rows(x));
         let to = y.dims()[1];
         y.reshape([batch, time, to])
     }

@@ -59,6 +59,9 @@ pub(super) struct Outcome {
     /// `[place · control][class]`
     #[serde(skip)]
     pub(super) random: Vec<Vec<f32>>,
+    /// What the second judge says of these, `[place · control][concept]`; empty without one.
+    #[serde(skip)]
+    pub(super) second_random: Vec<Vec<f32>>,
     /// `[place][codebook][frame]`, if asked for.
     #[serde(skip)]
     pub(super) codes: Vec<Codes>,
@@ -153,7 +156,7 @@ impl Worker<'_> {
             let waves = pollster::block_on(tensors::decode_all(self.model, &rows.changed))?;
             let random = pollster::block_on(tensors::decode_all(self.model, &rows.random))?;
             let kept = if self.plan.extremes > 0 { waves.clone() } else { vec![] };
-            let second = self.judged_again(&waves)?;
+            let [second, second_random] = [self.judged_again(&waves)?, self.judged_again(&random)?];
             let logits: Vec<Vec<f32>> = self.judged(waves)?.into_iter().map(|said| said.logits).collect();
             let random: Vec<Vec<f32>> = self.judged(random)?.into_iter().map(|said| said.logits).collect();
             let mut outcome = Outcome {
@@ -163,6 +166,7 @@ impl Worker<'_> {
                 logits,
                 second,
                 random,
+                second_random,
             };
             if self.plan.extremes > 0 {
                 outcome.extremes = self.keep_extremes(unit, technique, clean, &outcome.logits, &kept)?;
@@ -235,7 +239,13 @@ pub(super) fn to_bytes(unit: &PairUnit) -> Result<Vec<u8>> {
     let mut stored: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = vec![];
     for (technique, outcome) in unit {
         let name = technique_name(*technique);
-        for (what, rows) in [("logits", &outcome.logits), ("second", &outcome.second), ("random", &outcome.random)] {
+        let tables = [
+            ("logits", &outcome.logits),
+            ("second", &outcome.second),
+            ("random", &outcome.random),
+            ("second_random", &outcome.second_random),
+        ];
+        for (what, rows) in tables {
             if let Some(first) = rows.first() {
                 let bytes = rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect();
                 stored.push((format!("{name}.{what}"), Dtype::F32, vec![rows.len(), first.len()], bytes));
@@ -275,6 +285,7 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<PairUnit> {
         outcome.logits = rows("logits")?;
         outcome.second = rows("second")?;
         outcome.random = rows("random")?;
+        outcome.second_random = rows("second_random")?;
         if let Ok(tensor) = file.tensor(&format!("{name}.codes")) {
             let [_, codebooks, frames] = tensor.shape() else { return Err(anyhow!("`{name}.codes` has another rank")) };
             let code = |of: &[u8]| of.try_into().map_or(0, |of| i64::from_le_bytes(of) as u32);

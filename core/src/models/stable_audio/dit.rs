@@ -316,7 +316,7 @@ impl SwiGlu {
         let positions = rows * time;
         let x = x.reshape([positions, 1, width]);
         let portions = portions(positions, 2 * self.hidden);
-        let hidden = |part: &Range<usize>| self.hidden(some(&x, part));
+        let hidden = |part: &Range<usize>| self.inward.forward_gated_silu(some(&x, part));
         let out: Vec<Tensor<3>> = if hooks.wants(point) {
             let whole = joined(portions.iter().map(hidden).collect()).reshape([rows, time, self.hidden]);
             let whole = hooks.at(point, whole).reshape([positions, 1, self.hidden]);
@@ -325,13 +325,5 @@ impl SwiGlu {
             portions.iter().map(|part| self.outward.forward(hidden(part))).collect()
         };
         joined(out).reshape([rows, time, width])
-    }
-
-    /// `[position, 1, width]` to `[position, 1, hidden]`.
-    fn hidden(&self, x: Tensor<3>) -> Tensor<3> {
-        let both = self.inward.forward(x);
-        let [positions, one, width] = both.dims();
-        let value = both.clone().slice([0..positions, 0..one, 0..self.hidden]);
-        value * silu(both.slice([0..positions, 0..one, self.hidden..width]))
     }
 }
