@@ -117,7 +117,9 @@ fn the_seed_decides_everything() {
     assert_eq!(mixed.status.code(), Some(2), "{}", stderr(&mixed));
     let table = fs::read_to_string(one.join("notes.csv")).unwrap();
     assert_eq!(table.lines().count(), 3, "{table}");
-    assert!(table.starts_with("file,note,instrument,family,source,pitch,velocity,qualities\naudio/flute_acoustic_000-"));
+    assert!(
+        table.starts_with("file,note,instrument,family,source,pitch,velocity,qualities\naudio/flute_acoustic_000-")
+    );
     let names = |folder: &Path| notes(folder).into_iter().map(|note| note.note_str).collect::<Vec<_>>();
     assert_ne!(names(&one), names(&other));
 }

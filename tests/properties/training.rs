@@ -9,9 +9,11 @@ use tonoscope_core::{
     models::{
         encodec::{Encodec, EncodecConfig},
         musicgen::MusicgenConfig,
+        passt::{MelFrontEnd, PasstConfig},
     },
     training::{
-        CodecTask, CodecWeights, MusicBatch, MusicTask, NamedTensor, Optimiser, StepKey, Task, Trainer, harmonics,
+        CodecTask, CodecWeights, MusicBatch, MusicTask, NamedTensor, Optimiser, StepKey, TagBatch, TagTask, Task,
+        Trainer, harmonics,
     },
 };
 use tonoscope_tests::{Fixture, assert_close, devices, floats};
@@ -50,12 +52,24 @@ fn sound(first: usize) -> Tensor<3> {
 
 fn musicgen() -> (MusicTask, MusicBatch) {
     let config: MusicgenConfig = Fixture::open("musicgen_tiny").config(None);
-    let [codebooks, size] = [config.decoder.num_codebooks, config.decoder.vocab_size as u32];
+    let (codebooks, size) = (config.decoder.num_codebooks, config.decoder.vocab_size as u32);
     let token = |clip: usize, codebook: usize, frame: usize| (clip * 7 + codebook * 3 + frame * frame) as u32 % size;
     let clip =
         |clip| (0..codebooks).map(|codebook| (0..5).map(|frame| token(clip, codebook, frame)).collect()).collect();
     let batch = MusicBatch { texts: vec![vec![9, 8, 7, 1], vec![]], codes: (0..2).map(clip).collect() };
     (MusicTask::new(config), batch)
+}
+
+fn tagger() -> (TagTask, TagBatch) {
+    let config = PasstConfig::tiny();
+    let (classes, rows) = (config.num_classes, 3);
+    let mel = MelFrontEnd::new(&config.mel);
+    let sounds: Vec<f32> =
+        (0..rows).flat_map(|index| mel.log_mel(&harmonics(5, index, 9_600, 32_000).samples)).collect();
+    let mel = Tensor::from_data(TensorData::new(sounds, [rows, 1, config.mel.n_mels, 30]), &cpu());
+    let tags = (0..rows * classes).map(|at| f32::from(u8::from(at % 5 == at / classes))).collect();
+    let tags = Tensor::from_data(TensorData::new::<f32, _>(tags, [rows, classes]), &cpu());
+    (TagTask::new(config, 5), TagBatch { mel, tags })
 }
 
 fn optimiser() -> Optimiser {
@@ -132,6 +146,9 @@ fn training_gradients_are_finite_differences() {
     let (task, batch) = musicgen();
     let [gradient, difference] = slopes(&task, &batch, 1e-2);
     assert!((gradient - difference).abs() < 0.02 * gradient, "music: {gradient} against {difference}");
+    let (task, batch) = tagger();
+    let [gradient, difference] = slopes(&task, &batch, 1e-2);
+    assert!((gradient - difference).abs() < 0.02 * gradient, "tags: {gradient} against {difference}");
 }
 
 #[test]
@@ -141,6 +158,10 @@ fn training_on_one_batch_lowers_the_loss() {
         (0..60).map(|_| pollster::block_on(trainer.step(&sound(0))).unwrap().terms["spectral"]).collect();
     assert!(losses[59] < 0.7 * losses[0], "{losses:?}");
     let (task, batch) = musicgen();
+    let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
+    assert!(losses[59] < 0.5 * losses[0], "{losses:?}");
+    let (task, batch) = tagger();
     let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
     assert!(losses[59] < 0.5 * losses[0], "{losses:?}");

@@ -1,10 +1,12 @@
 //! Sound: samples, their files, their rates.
 
+mod fidelity;
 mod resample;
 mod sinc;
 mod spectrum;
 mod wav;
 
+pub use fidelity::{mel_distance, si_sdr};
 pub(crate) use spectrum::{Banks, ShortTime, mirrored};
 pub use wav::WavFormat;
 

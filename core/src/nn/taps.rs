@@ -55,14 +55,7 @@ impl Taps {
         let matrices = if gathered { 1 } else { count };
         let height = matrix.dims()[0] / matrices;
         let part = |index: usize| held(matrix.clone().narrow(0, index * height, height));
-        Self {
-            weights: (0..matrices).map(part).collect(),
-            bias: bias.map(held),
-            before,
-            packed: None,
-            count,
-            dilation,
-        }
+        Self { weights: (0..matrices).map(part).collect(), bias: bias.map(held), before, packed: None, count, dilation }
     }
 
     /// In the placement's own form, or as [`Self::plain`] makes them where it has none.

@@ -11,6 +11,7 @@ mod harmonics;
 mod music;
 mod parameters;
 mod spectra;
+mod tagger;
 mod tokenizer;
 mod trainer;
 
@@ -19,6 +20,7 @@ pub use harmonics::{Clip, harmonics};
 pub use music::{MusicBatch, MusicTask};
 pub use parameters::{NamedTensor, Parameters, TrainState, Update, half_bytes};
 pub use spectra::Spectra;
+pub use tagger::{TagBatch, TagTask};
 pub use tokenizer::word_tokenizer;
 pub use trainer::{Optimiser, Outcome, StepKey, StepReport, Task, Trainer};
 

@@ -1,20 +1,53 @@
 //! Training a codec.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor, TensorData};
 use tonoscope_core::{
-    audio::Waveform,
+    audio::{Waveform, mel_distance, si_sdr},
+    checkpoint::{Placement, SafetensorsFile, Weights},
     corpus::Split,
     models::encodec::{Encodec, EncodecConfig},
     training::{CodecTask, CodecWeights, NamedTensor, StepKey, Trainer},
 };
 
-use super::{Study, settings::Settings, source::{Source, Which}};
+use super::{
+    Look, Study, samples,
+    settings::Settings,
+    source::{Source, Which},
+};
 
 /// Held-out clips that are written down at every look.
 const LISTENED: usize = 4;
+
+/// A codec that was trained before.
+pub(super) struct Codec {
+    pub(super) config: EncodecConfig,
+    pub(super) model: Encodec,
+    /// The file of its weights.
+    pub(super) file: PathBuf,
+}
+
+impl Codec {
+    /// Opens the folder of a codec.
+    pub(super) fn open(folder: &Path, device: &Device) -> Result<Self> {
+        let path = folder.join("config.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let config = serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
+        let file = folder.join("model.safetensors");
+        let model = Encodec::load(&config, &Self::weights(&file, device)?)?;
+        Ok(Self { config, model, file })
+    }
+
+    /// The weights in `file`, as plain tensors.
+    pub(super) fn weights(file: &Path, device: &Device) -> Result<Weights> {
+        Ok(Weights::new(Box::new(SafetensorsFile::open(file)?), Placement::plain(device)))
+    }
+}
 
 /// A codec and the sound that it learns from.
 pub(super) struct CodecStudy {
@@ -62,20 +95,28 @@ impl Study for CodecStudy {
         Ok(self.clips(Split::Validation, 0, self.settings.held_out))
     }
 
-    fn listen(&self, trainer: &Trainer<CodecTask>) -> Result<Vec<(String, Waveform)>> {
+    fn listen(&self, trainer: &Trainer<CodecTask>) -> Result<Look> {
         let codec = Encodec::load(&self.config, &trainer.weights())?;
-        let wanted = self.clips(Split::Validation, 0, self.settings.held_out.min(LISTENED));
-        let heard = codec.decode(codec.encode(wanted.clone()));
-        let mut sounds = vec![];
-        for (name, sound) in [("original", wanted), ("codec", heard)] {
-            let [clips, _, samples] = sound.dims();
-            let values = pollster::block_on(sound.into_data_async())?.try_to_vec::<f32>().unwrap_or_default();
-            for (index, clip) in values.chunks_exact(samples).enumerate().take(clips) {
-                let wave = Waveform::new(vec![clip.to_vec()], self.config.sampling_rate)?;
-                sounds.push((format!("{index}_{name}"), wave));
+        let rate = self.config.sampling_rate;
+        let mut look = Look::default();
+        let (mut distances, mut ratios) = (vec![], vec![]);
+        for index in 0..self.settings.held_out {
+            let wanted = self.clips(Split::Validation, index, 1);
+            let heard = codec.decode(codec.encode(wanted.clone()));
+            let [wanted, heard] = [samples(wanted)?, samples(heard)?];
+            distances.extend(mel_distance(&heard, &wanted, rate));
+            ratios.extend(si_sdr(&heard, &wanted));
+            if index < LISTENED {
+                look.sounds.push((format!("{index}_original"), Waveform::new(vec![wanted], rate)?));
+                look.sounds.push((format!("{index}_codec"), Waveform::new(vec![heard], rate)?));
             }
         }
-        Ok(sounds)
+        for (name, values) in [("mel_distance_db", distances), ("si_sdr_db", ratios)] {
+            if !values.is_empty() {
+                look.numbers.insert(name.to_owned(), values.iter().sum::<f64>() / values.len() as f64);
+            }
+        }
+        Ok(look)
     }
 
     fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)> {

@@ -5,14 +5,17 @@ mod musicgen;
 mod record;
 mod settings;
 mod source;
+mod tagger;
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use anyhow::{Context, Result};
+use burn::tensor::{Device, Tensor};
 use serde_json::json;
 use tonoscope_core::{
     audio::Waveform,
@@ -20,10 +23,11 @@ use tonoscope_core::{
 };
 
 use self::{
-    codec::CodecStudy,
+    codec::{Codec, CodecStudy},
     musicgen::{MusicgenStudy, Parts},
     record::Record,
     settings::{Model, Settings},
+    tagger::TaggerStudy,
 };
 use crate::{files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
 
@@ -53,6 +57,15 @@ pub(crate) struct TrainArgs {
     device: DeviceArgs,
 }
 
+/// A look at a model in training.
+#[derive(Default)]
+struct Look {
+    /// Means over held-out clips.
+    numbers: BTreeMap<String, f64>,
+    /// What can be listened to, by the names of files.
+    sounds: Vec<(String, Waveform)>,
+}
+
 /// What differs from one kind of model to another.
 trait Study {
     type Task: Task;
@@ -70,8 +83,8 @@ trait Study {
     /// What is never learnt from.
     fn held_out(&self) -> Result<<Self::Task as Task>::Batch>;
 
-    /// How the model sounds now.
-    fn listen(&self, trainer: &Trainer<Self::Task>) -> Result<Vec<(String, Waveform)>>;
+    /// How the model does now, beside its loss.
+    fn listen(&self, trainer: &Trainer<Self::Task>) -> Result<Look>;
 
     /// The tensors under the names of the layout, and the files beside them.
     fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)>;
@@ -81,12 +94,16 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     let (settings, text) = Settings::read(&args.config)?;
     let opened = args.device.open()?;
     let device = opened.placement.device;
+    let beside = args.config.parent().unwrap_or(Path::new("."));
     match &settings.model {
         Model::Codec { loss, config } => {
             train(args, &settings, &text, &CodecStudy::new(&settings, loss, config, &device)?, &device, out)
         }
+        Model::Tagger { codec, config } => {
+            let codec = codec.as_ref().map(|codec| Codec::open(&beside.join(codec), &device)).transpose()?;
+            train(args, &settings, &text, &TaggerStudy::new(&settings, config, codec, &device)?, &device, out)
+        }
         Model::Musicgen { codec, clips, without_text, text_encoder, decoder } => {
-            let beside = args.config.parent().unwrap_or(Path::new("."));
             let codec = beside.join(codec);
             let parts = Parts { codec: &codec, clips: *clips, without_text: *without_text, text_encoder, decoder };
             train(args, &settings, &text, &MusicgenStudy::new(&settings, &parts, &device)?, &device, out)
@@ -99,7 +116,7 @@ fn train<S: Study>(
     settings: &Settings,
     text: &str,
     study: &S,
-    device: &burn::tensor::Device,
+    device: &Device,
     out: &mut dyn Write,
 ) -> Result<()> {
     let mut trainer = Trainer::new(study.task(), settings.optimiser, settings.steps, settings.seed, device)?;
@@ -141,13 +158,17 @@ fn train<S: Study>(
         record.step(&report, began.elapsed().as_secs_f64())?;
         let done = trainer.key().step;
         if done.is_multiple_of(settings.validate_every) || done == settings.steps {
-            let terms = pollster::block_on(trainer.evaluate(&study.held_out()?))?;
+            let mut terms = pollster::block_on(trainer.evaluate(&study.held_out()?))?;
+            let Look { numbers, sounds } = study.listen(&trainer)?;
+            terms.extend(numbers);
             let told = format!("step {done} of {}: held-out loss {:.4}", settings.steps, terms["loss"]);
             bar.suspend(|| progress::note(&told));
             record.held_out(done, terms)?;
-            let sounds = OutputFolder::open(&args.out.join("sounds"))?;
-            for (name, wave) in study.listen(&trainer)? {
-                write_wave(&sounds, &format!("{name}.wav"), &wave)?;
+            if !sounds.is_empty() {
+                let folder = OutputFolder::open(&args.out.join("sounds"))?;
+                for (name, wave) in sounds {
+                    write_wave(&folder, &format!("{name}.wav"), &wave)?;
+                }
             }
         }
         if done.is_multiple_of(settings.save_every) {
@@ -172,4 +193,9 @@ fn train<S: Study>(
         writeln!(out, "{}: {done} of {} steps{held_out}; {bytes} bytes of weights", model.display(), settings.steps)?;
     }
     Ok(())
+}
+
+/// All samples of a tensor, in order.
+fn samples(sound: Tensor<3>) -> Result<Vec<f32>> {
+    Ok(pollster::block_on(sound.into_data_async())?.convert::<f32>().try_to_vec::<f32>().unwrap_or_default())
 }

@@ -2,16 +2,15 @@
 
 use std::{ops::ControlFlow, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::rand_core::Rng;
 use tonoscope_core::{
     audio::Waveform,
-    checkpoint::{Placement, SafetensorsFile, Weights},
     corpus::Split,
     hooks::Hooks,
     models::{
-        encodec::{Encodec, EncodecConfig},
+        encodec::Encodec,
         musicgen::{
             DecoderConfig, Generate, GenerationConfig, MusicGen, MusicgenConfig, Prompt, Sampling, SequenceKey, Window,
         },
@@ -20,7 +19,13 @@ use tonoscope_core::{
     training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer, word_tokenizer},
 };
 
-use super::{Study, settings::Settings, source::{Source, Which}};
+use super::{
+    Look, Study,
+    codec::Codec,
+    samples,
+    settings::Settings,
+    source::{Source, Which},
+};
 use crate::{failure::Misuse, progress};
 
 /// Clips that are encoded at a time.
@@ -58,13 +63,7 @@ pub(super) struct Parts<'a> {
 
 impl MusicgenStudy {
     pub(super) fn new(settings: &Settings, parts: &Parts<'_>, device: &Device) -> Result<Self> {
-        let path = parts.codec.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let audio_encoder: EncodecConfig =
-            serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
-        let codec_file = parts.codec.join("model.safetensors");
-        let weights = Weights::new(Box::new(SafetensorsFile::open(&codec_file)?), Placement::plain(device));
-        let codec = Encodec::load(&audio_encoder, &weights)?;
+        let Codec { config: audio_encoder, model: codec, file: codec_file } = Codec::open(parts.codec, device)?;
         let rate = audio_encoder.sampling_rate;
         let samples = (settings.seconds * f64::from(rate)) as usize;
         let source = Source::open(settings, rate)?;
@@ -134,8 +133,7 @@ impl Study for MusicgenStudy {
     }
 
     fn begin(&self, trainer: &mut Trainer<MusicTask>) -> Result<()> {
-        let weights = Weights::new(Box::new(SafetensorsFile::open(&self.codec)?), Placement::plain(&self.device));
-        trainer.parameters.take("audio_encoder.", &weights)?;
+        trainer.parameters.take("audio_encoder.", &Codec::weights(&self.codec, &self.device)?)?;
         Ok(())
     }
 
@@ -155,7 +153,7 @@ impl Study for MusicgenStudy {
         Ok(MusicBatch { texts: self.held_out.texts.clone(), codes: self.held_out.codes.clone() })
     }
 
-    fn listen(&self, trainer: &Trainer<MusicTask>) -> Result<Vec<(String, Waveform)>> {
+    fn listen(&self, trainer: &Trainer<MusicTask>) -> Result<Look> {
         let model = MusicGen::load(&self.config, &trainer.weights())?;
         let count = self.held_out.texts.len().min(LISTENED);
         let prompt = |index: usize| Prompt {
@@ -176,14 +174,13 @@ impl Study for MusicgenStudy {
         let mut sounds = vec![];
         for (name, codes) in [("original", &self.held_out.codes[..count]), ("generated", &generated.codes[..])] {
             let sound = model.decode_audio(codes);
-            let samples = sound.dims()[2];
-            let values = pollster::block_on(sound.into_data_async())?.try_to_vec::<f32>().unwrap_or_default();
-            for (index, clip) in values.chunks_exact(samples).enumerate() {
+            let length = sound.dims()[2];
+            for (index, clip) in samples(sound)?.chunks_exact(length).enumerate() {
                 let wave = Waveform::new(vec![clip.to_vec()], self.config.audio_encoder.sampling_rate)?;
                 sounds.push((format!("{index}_{name}"), wave));
             }
         }
-        Ok(sounds)
+        Ok(Look { sounds, ..Look::default() })
     }
 
     fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)> {

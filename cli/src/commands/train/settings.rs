@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
-    models::{encodec::EncodecConfig, musicgen::DecoderConfig},
+    models::{encodec::EncodecConfig, musicgen::DecoderConfig, passt::PasstConfig},
     training::{CodecWeights, Optimiser},
 };
 
@@ -50,10 +50,16 @@ pub(super) enum Music {
 /// What is trained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Model {
     /// An EnCodec.
     Codec { loss: CodecWeights, config: EncodecConfig },
+    /// A PaSST over the instruments and genres of the corpus.
+    Tagger {
+        /// Folder of a codec, from that of the settings, which every second clip passes through.
+        codec: Option<PathBuf>,
+        config: PasstConfig,
+    },
     /// A MusicGen with its text encoder, over a codec that is there.
     Musicgen {
         /// Folder of the codec, from that of the settings.

@@ -12,7 +12,7 @@ use super::config::PasstConfig;
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Inner, Part, Site},
-    nn::{LayerNorm, Linear},
+    nn::{LayerNorm, Linear, held},
 };
 
 /// What a [`Vit`] says about a batch of spectrograms.
@@ -88,11 +88,11 @@ impl Vit {
         let blocks = (0..config.depth).map(|layer| Block::load(config, &weights.sub("blocks").sub(layer)));
         Ok(Self {
             patch_embed: PatchEmbed::load(config, &weights.sub("patch_embed.proj"))?,
-            cls_token: Param::from_tensor(weights.tensor("cls_token", [1, 1, width])?),
-            dist_token: Param::from_tensor(weights.tensor("dist_token", [1, 1, width])?),
-            new_pos_embed: Param::from_tensor(weights.tensor("new_pos_embed", [1, 2, width])?),
-            freq_new_pos_embed: Param::from_tensor(weights.tensor("freq_new_pos_embed", [1, width, rows, 1])?),
-            time_new_pos_embed: Param::from_tensor(weights.tensor("time_new_pos_embed", [1, width, 1, columns])?),
+            cls_token: held(weights.tensor("cls_token", [1, 1, width])?),
+            dist_token: held(weights.tensor("dist_token", [1, 1, width])?),
+            new_pos_embed: held(weights.tensor("new_pos_embed", [1, 2, width])?),
+            freq_new_pos_embed: held(weights.tensor("freq_new_pos_embed", [1, width, rows, 1])?),
+            time_new_pos_embed: held(weights.tensor("time_new_pos_embed", [1, width, 1, columns])?),
             blocks: blocks.collect::<Result<_, _>>()?,
             norm: LayerNorm::load(&weights.sub("norm"), width, config.norm_eps)?,
             head: Head {
@@ -150,8 +150,8 @@ impl PatchEmbed {
     fn load(config: &PasstConfig, weights: &Weights) -> Result<Self, LoadError> {
         let kernel = [config.embed_dim, 1, config.patch_size, config.patch_size];
         Ok(Self {
-            weight: Param::from_tensor(weights.tensor("weight", kernel)?),
-            bias: Param::from_tensor(weights.tensor("bias", [config.embed_dim])?),
+            weight: held(weights.tensor("weight", kernel)?),
+            bias: held(weights.tensor("bias", [config.embed_dim])?),
             stride: config.stride,
         })
     }

@@ -177,7 +177,8 @@ impl Origin {
             Self::Scores(pieces) => {
                 let Piece { notes, loudness, row } = &pieces[index];
                 let Row { caption, score, .. } = row;
-                let row = Row { file: String::new(), caption: caption.clone(), key: None, score: score.clone(), ..*row };
+                let row =
+                    Row { file: String::new(), caption: caption.clone(), key: None, score: score.clone(), ..*row };
                 return Piece { notes: notes.clone(), loudness: *loudness, row };
             }
         };

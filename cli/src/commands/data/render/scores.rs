@@ -15,7 +15,8 @@ const MIDI: &[u8] = b"MThd";
 /// A folder or file that cannot be read; a WAD that contradicts itself; no score at all.
 pub(super) fn scores(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let cannot = || format!("cannot read the folder `{}`", folder.display());
-    let entries = fs::read_dir(folder).with_context(cannot)?.collect::<std::io::Result<Vec<_>>>().with_context(cannot)?;
+    let entries =
+        fs::read_dir(folder).with_context(cannot)?.collect::<std::io::Result<Vec<_>>>().with_context(cannot)?;
     let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).filter(|path| path.is_file()).collect();
     paths.sort();
     let mut found = vec![];
