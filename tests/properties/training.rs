@@ -140,15 +140,18 @@ impl<T: Task> Task for TaskRef<'_, T> {
 
 #[test]
 fn training_gradients_are_finite_differences() {
-    // 32-bit losses near 1 are known to 1e-7, over a step of 2e-3 against slopes near 1: some 1e-4; the rest is curvature.
-    let [gradient, difference] = slopes(&codec(1), &sound(0), 1e-3);
-    assert!((gradient - difference).abs() < 0.02 * gradient, "codec: {gradient} against {difference}");
+    // Losses of 1 to 6 in 32 bits are known to 5e-7, over a step of 2e-3 against slopes of 2 to 8: some 1e-4. Curvature
+    // adds little at this step (of the MusicGen, 2 % at ten times as much, 1 % at five times). The codec's absolute
+    // differences have corners, which a step of any length crosses some of.
+    const STEP: f64 = 1e-3;
+    let near = |kind: &str, [gradient, difference]: [f64; 2], tolerance: f64| {
+        assert!((gradient - difference).abs() < tolerance * gradient, "{kind}: {gradient} against {difference}");
+    };
+    near("codec", slopes(&codec(1), &sound(0), STEP), 5e-3);
     let (task, batch) = musicgen();
-    let [gradient, difference] = slopes(&task, &batch, 1e-2);
-    assert!((gradient - difference).abs() < 0.02 * gradient, "music: {gradient} against {difference}");
+    near("music", slopes(&task, &batch, STEP), 1e-3);
     let (task, batch) = tagger();
-    let [gradient, difference] = slopes(&task, &batch, 1e-2);
-    assert!((gradient - difference).abs() < 0.02 * gradient, "tags: {gradient} against {difference}");
+    near("tags", slopes(&task, &batch, STEP), 1e-3);
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Score {
             }
         };
         let (mut now, mut before, mut bpm) = (0.0, 0u64, USUAL_BPM);
-        let (mut programs, mut open) = ([0u8; 16], [[None::<usize>; 128]; 16]);
+        let (mut programs, mut open) = ([0u8; 16], vec![[None::<usize>; 128]; 16]);
         let (mut notes, mut tempi): (Vec<Note>, _) = (vec![], vec![(0.0, USUAL_BPM)]);
         for (tick, event) in events {
             let passed = (tick - before) as f64;

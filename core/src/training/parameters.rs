@@ -138,7 +138,7 @@ impl Parameters {
         Ok(names.len())
     }
 
-    /// One step of AdamW against `gradients`; returns the norm that they had.
+    /// One step of `AdamW` against `gradients`; returns the norm that they had.
     ///
     /// # Errors
     /// [`TrainError::Device`]; [`TrainError::NotFinite`] if the norm is not a number, and then nothing is changed.
