@@ -16,7 +16,7 @@ use tonoscope_core::{
 };
 
 use super::{
-    Look, Study, samples,
+    Files, Look, Study, samples,
     settings::Settings,
     source::{Source, Which},
 };
@@ -119,7 +119,7 @@ impl Study for CodecStudy {
         Ok(look)
     }
 
-    fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)> {
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Files> {
         let mut config = serde_json::to_value(&self.config)?;
         config["model_type"] = "encodec".into();
         config["architectures"] = serde_json::json!(["EncodecModel"]);

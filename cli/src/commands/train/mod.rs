@@ -66,6 +66,9 @@ struct Look {
     sounds: Vec<(String, Waveform)>,
 }
 
+/// The tensors of a checkpoint, and what lies beside them by its name.
+type Files = (Vec<NamedTensor>, Vec<(String, Vec<u8>)>);
+
 /// What differs from one kind of model to another.
 trait Study {
     type Task: Task;
@@ -86,8 +89,8 @@ trait Study {
     /// How the model does now, beside its loss.
     fn listen(&self, trainer: &Trainer<Self::Task>) -> Result<Look>;
 
-    /// The tensors under the names of the layout, and the files beside them.
-    fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)>;
+    /// Under the names of the layout.
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Files>;
 }
 
 pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
@@ -163,7 +166,7 @@ fn train<S: Study>(
             terms.extend(numbers);
             let told = format!("step {done} of {}: held-out loss {:.4}", settings.steps, terms["loss"]);
             bar.suspend(|| progress::note(&told));
-            record.held_out(done, terms)?;
+            record.held_out(done, &terms)?;
             if !sounds.is_empty() {
                 let folder = OutputFolder::open(&args.out.join("sounds"))?;
                 for (name, wave) in sounds {

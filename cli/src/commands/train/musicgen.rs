@@ -20,7 +20,7 @@ use tonoscope_core::{
 };
 
 use super::{
-    Look, Study,
+    Files, Look, Study,
     codec::Codec,
     samples,
     settings::Settings,
@@ -183,7 +183,7 @@ impl Study for MusicgenStudy {
         Ok(Look { sounds, ..Look::default() })
     }
 
-    fn files(&self, tensors: Vec<NamedTensor>) -> Result<(Vec<NamedTensor>, Vec<(String, Vec<u8>)>)> {
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Files> {
         let mut config = serde_json::to_value(&self.config)?;
         config["architectures"] = serde_json::json!(["MusicgenForConditionalGeneration"]);
         for (part, kind) in [("text_encoder", "t5"), ("audio_encoder", "encodec"), ("decoder", "musicgen_decoder")] {
