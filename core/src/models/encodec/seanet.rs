@@ -20,7 +20,7 @@ pub(super) struct Seanet {
 }
 
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a model has a few dozen")]
+#[cfg_attr(target_pointer_width = "64", expect(clippy::large_enum_variant, reason = "a model has a few dozen"))]
 enum Layer {
     Conv(Conv),
     ConvTranspose(ConvTranspose),
