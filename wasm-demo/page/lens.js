@@ -61,6 +61,7 @@ export function setUpLens(app) {
     const files = [...find('judge-files').files];
     if (files.length === 0) return;
     app.clearError();
+    find('judge-state').textContent = 'Loading the judge …';
     judge = files.map((file) => ({ name: file.name, blob: file }));
     if (app.about) await loadJudge();
   };
