@@ -159,6 +159,7 @@ impl Session {
     ///
     /// # Errors
     /// If it is none.
+    #[expect(clippy::needless_pass_by_value, reason = "what JavaScript may leave out comes by value")]
     #[wasm_bindgen(js_name = loadJudge)]
     pub fn load_judge(&mut self, shard: &str, config: Option<String>) -> Result<String, JsError> {
         let shard: Shard = serde_json::from_str(shard).map_err(failed)?;
