@@ -14,7 +14,7 @@ pub(crate) use conv::{Conv, ConvShape, ConvTranspose};
 pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
 pub(crate) use taps::{elu, place};
-pub(crate) use tiles::{Local, in_tiles};
+pub(crate) use tiles::{Local, in_tiles, lengths, one_tile, reach};
 
 use burn::{
     module::{Module, Param},
