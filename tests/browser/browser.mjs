@@ -16,6 +16,9 @@ const FLAGS = [
 /** Without the first of these, this Chromium has no adapter. */
 const GPU = ['--enable-unsafe-webgpu', '--enable-webgpu-developer-features'];
 
+/** Removes a profile; the browser's helpers may outlive it by a moment, and write. */
+const discard = (profile) => rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+
 /** Runs `work(browser)` in a fresh profile. */
 export async function withBrowser({ gpu }, work) {
   const profile = mkdtempSync(join(tmpdir(), 'tonoscope-chromium-'));
@@ -29,7 +32,7 @@ export async function withBrowser({ gpu }, work) {
     return await work(browser);
   } finally {
     await browser.close();
-    rmSync(profile, { recursive: true, force: true });
+    discard(profile);
   }
 }
 
@@ -50,7 +53,7 @@ export async function withCandidBrowser(work) {
   } finally {
     running.kill();
     await ended;
-    rmSync(profile, { recursive: true, force: true });
+    discard(profile);
   }
 }
 
