@@ -43,10 +43,11 @@ impl Scales for () {
     }
 }
 
-impl Scales for [f32; WIDTH] {
+/// The upper halves of 32-bit numbers: less to read, and what they round is rounded before the weights are.
+impl Scales for [u16; WIDTH] {
     #[inline(always)]
     fn add(&self, output: usize, sum: f32, y: f32) -> f32 {
-        y + sum * self[output]
+        y + sum * f32::from_bits(u32::from(self[output]) << 16)
     }
 }
 
@@ -261,7 +262,7 @@ impl Element for f16 {
 }
 
 impl Element for i8 {
-    type Scales = [f32; WIDTH];
+    type Scales = [u16; WIDTH];
 
     #[inline(always)]
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
