@@ -47,8 +47,14 @@ impl Scales for () {
 impl Scales for [u16; WIDTH] {
     #[inline(always)]
     fn add(&self, output: usize, sum: f32, y: f32) -> f32 {
-        y + sum * f32::from_bits(u32::from(self[output]) << 16)
+        y + sum * widened(self[output])
     }
+}
+
+/// The number whose upper half is this and whose lower half is nothing.
+#[inline(always)]
+pub(super) fn widened(upper_half: u16) -> f32 {
+    f32::from_bits(u32::from(upper_half) << 16)
 }
 
 /// Weights of [`BLOCK`] inputs and [`WIDTH`] outputs, those of one input side by side.
