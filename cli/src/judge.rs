@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
 use tonoscope_core::{
     audio::Waveform,
     checkpoint::{LoadError, Placement, Source},
@@ -15,7 +16,9 @@ use tonoscope_core::{
 
 use crate::{
     failure::{Failed, Misuse},
-    hub::HubConfig,
+    hub::{HubConfig, check_address, fetch_url, hex},
+    interrupt,
+    progress::{self, Transfer},
     session::sha256,
 };
 
@@ -29,7 +32,8 @@ const CLIPS_AT_ONCE: usize = 16;
 /// Which classifier.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct JudgeArgs {
-    /// Classifier: `passt`, its release file (`.pt`), a `.safetensors` of the same names, or a folder with one of them
+    /// Classifier: `passt`, its release file (`.pt`), a `.safetensors` of the same names, a folder with one of them, or
+    /// the address of such a file. What has to be fetched is kept in the cache of models
     #[arg(long, value_name = "JUDGE", default_value = PASST)]
     pub(crate) judge: String,
 }
@@ -135,6 +139,9 @@ fn find_weights(name: &str) -> Result<PathBuf> {
     if name == PASST {
         return release_file();
     }
+    if name.starts_with("https://") || name.starts_with("http://") {
+        return at_address(name);
+    }
     let hint = if edit_distance(name, PASST) <= 2 {
         format!("did you mean `{PASST}`?")
     } else {
@@ -143,13 +150,18 @@ fn find_weights(name: &str) -> Result<PathBuf> {
     Err(Misuse::new(format!("no classifier, file or folder `{name}`")).hint(hint).into())
 }
 
+/// Whether a file of this name may be a classifier's.
+fn holds_weights(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    matches!(extension, Some("pt" | "safetensors"))
+}
+
 fn in_folder(folder: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
     let mut found = vec![];
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read `{}`", folder.display()))?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("pt" | "safetensors")) && path.is_file() {
+        if holds_weights(&path) && path.is_file() {
             found.push(path);
         }
     }
@@ -166,15 +178,50 @@ fn release_file() -> Result<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = || variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     let torch = variable("TORCH_HOME").or_else(|| cache().map(|cache| cache.join("torch")));
-    let hub = HubConfig::from_env()?.cache;
-    let folders = [torch.map(|torch| torch.join("hub").join("checkpoints")), Some(hub), Some(PathBuf::new())];
-    let places: Vec<PathBuf> = folders.into_iter().flatten().map(|folder| folder.join(RELEASE)).collect();
+    let hub = HubConfig::from_env()?;
+    let fetched = hub.cache.join(RELEASE);
+    let folders = [torch.map(|torch| torch.join("hub").join("checkpoints")), Some(PathBuf::new())];
+    let mut places: Vec<PathBuf> = folders.into_iter().flatten().map(|folder| folder.join(RELEASE)).collect();
+    places.push(fetched.clone());
     if let Some(path) = places.iter().find(|path| path.is_file()) {
         return Ok(path.clone());
+    }
+    if !hub.offline {
+        progress::note(&format!("fetching the weights of `{PASST}`, 340 MB, into `{}`", hub.cache.display()));
+        fetch(&hub, &format!("{RELEASE_FOLDER}/{RELEASE}"), &fetched)?;
+        return Ok(fetched);
     }
     let listed: Vec<String> = places.iter().map(|path| format!("`{}`", path.display())).collect();
     let what = format!("the weights of `{PASST}` are not here: looked for {}", listed.join(", "));
     let place = places[0].display();
-    let hint = format!("`curl -L --create-dirs -o {place} {RELEASE_FOLDER}/{RELEASE}` fetches them (340 MB)");
+    let hint = format!(
+        "unset `HF_HUB_OFFLINE` to fetch them (340 MB), or `curl -L --create-dirs -o {place} {RELEASE_FOLDER}/{RELEASE}`"
+    );
     Err(Failed::new(what, hint).into())
+}
+
+/// The file at an address, from the cache of models if it has been fetched before.
+fn at_address(address: &str) -> Result<PathBuf> {
+    let address = check_address("--judge", address, "HF_TOKEN")?;
+    let file = Path::new(address.rsplit('/').next().unwrap_or_default());
+    if !holds_weights(file) {
+        return Err(Misuse::new(format!("`{address}` is not the address of a `.pt` or `.safetensors` file")).into());
+    }
+    let hub = HubConfig::from_env()?;
+    let folder = hex(&Sha256::digest(&address)[..8]);
+    let path = hub.cache.join("judges").join(folder).join(file);
+    if path.is_file() {
+        return Ok(path);
+    }
+    if hub.offline {
+        let what = format!("`{address}` was not fetched yet, and offline mode is set");
+        return Err(Failed::new(what, "unset `HF_HUB_OFFLINE` to fetch it").into());
+    }
+    fetch(&hub, &address, &path)?;
+    Ok(path)
+}
+
+fn fetch(hub: &HubConfig, address: &str, path: &Path) -> Result<()> {
+    interrupt::listen();
+    fetch_url(hub, address, path, &mut Transfer::new()).with_context(|| format!("cannot fetch `{address}`"))
 }

@@ -3,7 +3,12 @@
 use std::{
     f64::consts::TAU,
     fs,
+    io::Write,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use serde_json::Value;
@@ -11,7 +16,11 @@ use tonoscope_core::{
     audio::{WavFormat, Waveform},
     checkpoint::{SafetensorsFile, Source},
 };
-use tonoscope_tests::{Fixture, assert_close, judges::tiny_judge};
+use tonoscope_tests::{
+    Fixture, assert_close,
+    judges::tiny_judge,
+    server::{head, serve},
+};
 
 use super::{fixture, says, stderr, stdout, tonoscope, tonoscope_with};
 
@@ -292,4 +301,43 @@ fn classifiers_that_do_not_fit() {
     let bytes = fs::read(&weights).unwrap();
     fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
     says(&place.refuses(&[&file]), 1, &["passt.pt", "corrupt or truncated"]);
+}
+
+#[test]
+fn a_classifier_at_an_address_is_fetched_once() {
+    let place = Place::new();
+    let file = place.file("a.wav", &whole(PCM, 16, 1, 32_000, &integers(&tones(16_000, 32_000), 16)));
+    let weights = fs::read(place.0.path().join("judge/passt.pt")).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (served, count) = (weights.clone(), Arc::clone(&asked));
+    let address = serve(move |request, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(request.path, "/v1/tiny.pt");
+        head(stream, 200, "", served.len())?;
+        stream.write_all(&served)
+    });
+    let cache = place.0.path().join("cache");
+    let classify = |offline: &str, judge: &str| {
+        let home = place.0.path().to_str().unwrap();
+        let environment = [
+            ("HF_HUB_CACHE", cache.to_str().unwrap()),
+            ("HF_HUB_OFFLINE", offline),
+            ("HOME", home),
+            ("TORCH_HOME", home),
+        ];
+        let output = tonoscope_with(&["classify", &file, "--model", judge, "--device", "cpu"], &environment);
+        (output.status.code().unwrap(), stderr(&output))
+    };
+    let tiny = format!("{address}/v1/tiny.pt");
+    says(&classify("1", &tiny), 1, &["was not fetched yet", "HF_HUB_OFFLINE"]);
+    says(&classify("1", "passt"), 1, &["passt-s-f128-p16-s10-ap.476-swa.pt", "HF_HUB_OFFLINE"]);
+    says(&classify("0", &format!("{address}/v1/tiny.bin")), 2, &["tiny.bin", ".safetensors"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    // What is fetched is whole; that it is no release says the next step.
+    says(&classify("0", &tiny), 1, &["heads", "config.json"]);
+    let folder = fs::read_dir(cache.join("judges")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read(folder.join("tiny.pt")).unwrap(), weights);
+    fs::copy(place.0.path().join("judge/config.json"), folder.join("config.json")).unwrap();
+    says(&classify("1", &tiny), 0, &[]);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
