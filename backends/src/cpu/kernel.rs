@@ -1,7 +1,7 @@
 //! `x Wᵀ` for one panel of outputs, with weights in 32, 16 or 8 bits: the inner loops, written so that the compiler
 //! turns them into vector instructions.
 //!
-//! A sum runs over a block of inputs in order, and the blocks' sums are scaled and added in order. Nothing in that
+//! A sum runs over a block of inputs in order, and the blocks' sums are added in order. Nothing in that
 //! depends on how many rows `x` has or on which thread does it, so that a row's result is the same bit for bit alone and
 //! in a batch.
 
@@ -9,7 +9,7 @@
 
 use half::f16;
 
-use super::taps::Shifts;
+use super::{rows::Rows, taps::Shifts};
 
 /// Outputs in a panel: four vectors of eight.
 pub(super) const WIDTH: usize = 32;
@@ -17,54 +17,41 @@ pub(super) const WIDTH: usize = 32;
 pub(super) const BLOCK: usize = 64;
 /// Rows of `x` that share one load of a weight.
 const TILE: usize = 6;
-/// Bytes between what is read and what is asked for.
-#[cfg(target_arch = "x86_64")]
-const AHEAD: usize = 8 << 10;
 
-/// What a weight is stored as.
-pub(super) trait Element: Copy + Default + Send + Sync + 'static {
-    /// What the sums of a block are multiplied by.
-    type Scales: Scales;
+/// Weights of [`BLOCK`] inputs and [`WIDTH`] outputs as a product reads them.
+pub(super) trait Block: Send + Sync + 'static {
+    /// What of one row a block is multiplied by.
+    type Row;
+    /// More rows than [`TILE`] are multiplied by this, made of a block once.
+    type Decoded: Block<Row = Self::Row>;
+    /// Whether the rows are [`Rows::rounded`].
+    const ROUNDED: bool = false;
 
-    /// The weights as numbers. `N` is a multiple of eight.
-    fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N];
+    /// The form of the rows that a block is multiplied by.
+    fn rows(x: &Rows) -> &[Self::Row];
+
+    /// `None` where a block is as fast as what could be made of it.
+    fn decoded<const FAST: bool>(&self) -> Option<Self::Decoded>;
+
+    /// Adds the products of `ROWS` rows to `y`, computing `OUTPUTS` outputs at a time.
+    fn add<const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
+        &self,
+        x: &[Self::Row; ROWS],
+        y: &mut [[f32; WIDTH]; ROWS],
+    );
 }
 
-/// A factor for each output of a block, or none.
-pub(super) trait Scales: Copy + Send + Sync + 'static {
-    /// `y` and the scaled `sum` of an output.
-    fn add(&self, output: usize, sum: f32, y: f32) -> f32;
-}
+/// What of a row one block of numbers is multiplied by.
+pub(super) type Numbers = [f32; BLOCK];
 
-impl Scales for () {
-    #[inline(always)]
-    fn add(&self, _output: usize, sum: f32, y: f32) -> f32 {
-        y + sum
-    }
-}
-
-/// The upper halves of 32-bit numbers: less to read, and what they round is rounded before the weights are.
-impl Scales for [u16; WIDTH] {
-    #[inline(always)]
-    fn add(&self, output: usize, sum: f32, y: f32) -> f32 {
-        y + sum * widened(self[output])
-    }
-}
-
-/// The number whose upper half is this and whose lower half is nothing.
-#[inline(always)]
-pub(super) fn widened(upper_half: u16) -> f32 {
-    f32::from_bits(u32::from(upper_half) << 16)
-}
-
-/// Weights of [`BLOCK`] inputs and [`WIDTH`] outputs, those of one input side by side.
-pub(super) type Weights<E> = [[E; WIDTH]; BLOCK];
-
-/// What a product reads at a time.
+/// A block of numbers, those of one input side by side.
 #[repr(C, align(64))]
-pub(super) struct Block<E: Element> {
-    pub(super) weights: Weights<E>,
-    pub(super) scales: E::Scales,
+pub(super) struct Exact<E>(pub(super) [[E; WIDTH]; BLOCK]);
+
+/// What a number is stored as.
+pub(super) trait Element: Copy + Send + Sync + 'static {
+    /// The numbers. `N` is a multiple of eight.
+    fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N];
 }
 
 /// `y = x Wᵀ` for the outputs of one panel.
@@ -72,58 +59,31 @@ pub(super) struct Block<E: Element> {
 /// # Shapes
 /// - `weights`: one per block of inputs
 /// - `x`: `[block, row]`; `y`: `[row]`
-pub(super) fn panel<E: Element>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
+pub(super) fn panel<B: Block>(weights: &[B], x: &[B::Row], y: &mut [[f32; WIDTH]]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
         #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
         // SAFETY: the CPU has them, as was just checked.
         return unsafe { panel_avx2(weights, x, y) };
     }
-    panel_of::<E, { cfg!(target_arch = "aarch64") }>(weights, x, y);
+    panel_of::<B, { cfg!(target_arch = "aarch64") }>(weights, x, y);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn panel_avx2<E: Element>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
-    panel_of::<E, true>(weights, x, y);
+fn panel_avx2<B: Block>(weights: &[B], x: &[B::Row], y: &mut [[f32; WIDTH]]) {
+    panel_of::<B, true>(weights, x, y);
 }
 
 /// `FAST`: the CPU multiplies and adds in one instruction; on x86-64 also: it has the features of [`panel_avx2`].
 #[inline(always)]
-fn panel_of<E: Element, const FAST: bool>(weights: &[Block<E>], x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
+fn panel_of<B: Block, const FAST: bool>(weights: &[B], x: &[B::Row], y: &mut [[f32; WIDTH]]) {
     y.fill([0.0; WIDTH]);
-    let blocks = weights.iter().zip(x.chunks_exact(y.len()));
-    if size_of::<E>() == size_of::<f32>() || y.len() <= TILE {
-        for (block, x) in blocks {
-            fetch_ahead::<E, FAST>(block);
-            add_block::<E, _, FAST>(&block.weights, &block.scales, x, y);
-        }
-    } else {
-        let mut decoded = [[0.0; WIDTH]; BLOCK];
-        for (block, x) in blocks {
-            for (to, from) in decoded.iter_mut().zip(&block.weights) {
-                *to = E::decode::<WIDTH, FAST>(from);
-            }
-            add_block::<f32, _, FAST>(&decoded, &block.scales, x, y);
-        }
-    }
-}
-
-/// Asks for what is read soon. Small weights are used up faster than the CPU looks ahead by itself (measured: a step with
-/// 8 bits 15 % faster); of larger ones it does so well enough (10 % slower with than without).
-#[inline(always)]
-#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "other CPUs are not asked"))]
-fn fetch_ahead<E: Element, const FAST: bool>(block: &Block<E>) {
-    #[cfg(target_arch = "x86_64")]
-    if FAST && size_of::<E>() == 1 {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let ahead = std::ptr::from_ref(block).cast::<i8>().wrapping_add(AHEAD);
-        for line in 0..size_of::<Block<E>>() / 64 {
-            #[expect(unsafe_code, reason = "the compiler does not do it by itself")]
-            // SAFETY: the CPU reads nothing that the program sees, and ignores addresses that are none.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line * 64));
-            }
+    for (block, x) in weights.iter().zip(x.chunks_exact(y.len())) {
+        let decoded = if y.len() > TILE { block.decoded::<FAST>() } else { None };
+        match decoded {
+            Some(decoded) => add_block::<_, FAST>(&decoded, x, y),
+            None => add_block::<_, FAST>(block, x, y),
         }
     }
 }
@@ -132,7 +92,7 @@ fn fetch_ahead<E: Element, const FAST: bool>(block: &Block<E>) {
 ///
 /// # Shapes
 /// - `weights`: `[tap, block]`; `x`: `[block, step]`
-pub(super) fn add_taps(weights: &[Block<f32>], x: &[[f32; BLOCK]], shifts: Shifts, y: &mut [[f32; WIDTH]]) {
+pub(super) fn add_taps(weights: &[Exact<f32>], x: &[Numbers], shifts: Shifts, y: &mut [[f32; WIDTH]]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
@@ -144,33 +104,28 @@ pub(super) fn add_taps(weights: &[Block<f32>], x: &[[f32; BLOCK]], shifts: Shift
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn add_taps_avx2(weights: &[Block<f32>], x: &[[f32; BLOCK]], shifts: Shifts, y: &mut [[f32; WIDTH]]) {
+fn add_taps_avx2(weights: &[Exact<f32>], x: &[Numbers], shifts: Shifts, y: &mut [[f32; WIDTH]]) {
     add_taps_of::<true>(weights, x, shifts, y);
 }
 
 #[inline(always)]
 fn add_taps_of<const FAST: bool>(
-    weights: &[Block<f32>],
-    x: &[[f32; BLOCK]],
+    weights: &[Exact<f32>],
+    x: &[Numbers],
     Shifts { span, start, dilation, blocks }: Shifts,
     y: &mut [[f32; WIDTH]],
 ) {
     for (tap, weights) in weights.chunks_exact(blocks).enumerate() {
         for (block, weights) in weights.iter().enumerate() {
             let x = &x[block * span + start + tap * dilation..];
-            add_block::<f32, _, FAST>(&weights.weights, &weights.scales, x, y);
+            add_block::<_, FAST>(weights, x, y);
         }
     }
 }
 
 /// Adds the products with one block of inputs to `y`.
 #[inline(always)]
-fn add_block<E: Element, S: Scales, const FAST: bool>(
-    weights: &Weights<E>,
-    scales: &S,
-    x: &[[f32; BLOCK]],
-    y: &mut [[f32; WIDTH]],
-) {
+fn add_block<B: Block, const FAST: bool>(block: &B, x: &[B::Row], y: &mut [[f32; WIDTH]]) {
     let mut at = 0;
     while at < y.len() {
         // As few tiles as possible, of equal size: 8 rows are 4 + 4, not 6 + 2.
@@ -183,7 +138,7 @@ fn add_block<E: Element, S: Scales, const FAST: bool>(
         macro_rules! tile {
             ($rows:literal, $outputs:literal) => {
                 if let (Some(x), Some(y)) = (x[at..].first_chunk::<$rows>(), y[at..].first_chunk_mut::<$rows>()) {
-                    add_tile::<E, S, $rows, $outputs, FAST>(weights, scales, x, y);
+                    block.add::<$rows, $outputs, FAST>(x, y);
                 }
             };
         }
@@ -200,29 +155,47 @@ fn add_block<E: Element, S: Scales, const FAST: bool>(
     }
 }
 
-/// `ROWS` rows of [`add_block`], `OUTPUTS` outputs at a time.
-#[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "counted loops over arrays are what the compiler vectorises")]
-fn add_tile<E: Element, S: Scales, const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
-    weights: &Weights<E>,
-    scales: &S,
-    x: &[[f32; BLOCK]; ROWS],
-    y: &mut [[f32; WIDTH]; ROWS],
-) {
-    for part in 0..WIDTH / OUTPUTS {
-        let mut sums = [[0.0; OUTPUTS]; ROWS];
-        for input in 0..BLOCK {
-            let weights = E::decode::<OUTPUTS, FAST>(&weights[input].as_chunks::<OUTPUTS>().0[part]);
-            for row in 0..ROWS {
-                for output in 0..OUTPUTS {
-                    sums[row][output] = multiply_add::<FAST>(weights[output], x[row][input], sums[row][output]);
+impl<E: Element> Block for Exact<E> {
+    type Row = Numbers;
+    type Decoded = Exact<f32>;
+
+    #[inline(always)]
+    fn rows(x: &Rows) -> &[Numbers] {
+        &x.numbers
+    }
+
+    #[inline(always)]
+    fn decoded<const FAST: bool>(&self) -> Option<Exact<f32>> {
+        (size_of::<E>() < size_of::<f32>()).then(|| {
+            let mut numbers = [[0.0; WIDTH]; BLOCK];
+            for (to, from) in numbers.iter_mut().zip(&self.0) {
+                *to = E::decode::<WIDTH, FAST>(from);
+            }
+            Exact(numbers)
+        })
+    }
+
+    #[inline(always)]
+    #[expect(clippy::needless_range_loop, reason = "counted loops over arrays are what the compiler vectorises")]
+    fn add<const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
+        &self,
+        x: &[Numbers; ROWS],
+        y: &mut [[f32; WIDTH]; ROWS],
+    ) {
+        for part in 0..WIDTH / OUTPUTS {
+            let mut sums = [[0.0; OUTPUTS]; ROWS];
+            for input in 0..BLOCK {
+                let weights = E::decode::<OUTPUTS, FAST>(&self.0[input].as_chunks::<OUTPUTS>().0[part]);
+                for row in 0..ROWS {
+                    for output in 0..OUTPUTS {
+                        sums[row][output] = multiply_add::<FAST>(weights[output], x[row][input], sums[row][output]);
+                    }
                 }
             }
-        }
-        for row in 0..ROWS {
-            for output in 0..OUTPUTS {
-                let at = part * OUTPUTS + output;
-                y[row][at] = scales.add(at, sums[row][output], y[row][at]);
+            for row in 0..ROWS {
+                for output in 0..OUTPUTS {
+                    y[row][part * OUTPUTS + output] += sums[row][output];
+                }
             }
         }
     }
@@ -234,8 +207,6 @@ pub(super) fn multiply_add<const FAST: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 impl Element for f32 {
-    type Scales = ();
-
     #[inline(always)]
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
         *weights
@@ -243,8 +214,6 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
-    type Scales = ();
-
     #[inline(always)]
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
         let mut numbers = [0.0; N];
@@ -262,32 +231,6 @@ impl Element for f16 {
         }
         for (number, weight) in numbers.iter_mut().zip(weights) {
             *number = weight.to_f32();
-        }
-        numbers
-    }
-}
-
-impl Element for i8 {
-    type Scales = [u16; WIDTH];
-
-    #[inline(always)]
-    fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {
-        let mut numbers = [0.0; N];
-        #[cfg(target_arch = "x86_64")]
-        if FAST {
-            use std::arch::x86_64::{_mm_loadl_epi64, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_storeu_ps};
-            for (to, from) in numbers.as_chunks_mut::<8>().0.iter_mut().zip(weights.as_chunks::<8>().0) {
-                #[expect(unsafe_code, reason = "the compiler takes a byte at a time by itself")]
-                // SAFETY: eight bytes are read and eight numbers written; `FAST` means that the CPU has AVX2.
-                unsafe {
-                    let bytes = _mm_loadl_epi64(from.as_ptr().cast());
-                    _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
-                }
-            }
-            return numbers;
-        }
-        for (number, weight) in numbers.iter_mut().zip(weights) {
-            *number = f32::from(*weight);
         }
         numbers
     }

@@ -1,13 +1,14 @@
 //! Linear layers on the CPU: matrices packed once, then read once per product, at the speed of memory.
 //!
 //! Burn's flex multiplies two rows by a matrix three times slower than one (0.22.1), and guidance always has two.
-//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`. Convolutions are always of 32 bits.
+//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`, with 8 bits in whole numbers. Convolutions are always of 32 bits.
 
 mod activations;
 mod int8;
 mod kernel;
 mod pack;
 mod product;
+mod rows;
 mod taps;
 
 use std::{any::Any, fmt, iter, sync::Arc};

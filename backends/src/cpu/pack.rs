@@ -6,29 +6,36 @@ use rayon::prelude::*;
 use tonoscope_core::checkpoint::MatrixValues;
 
 use super::{
-    int8,
-    kernel::{self, BLOCK, Block, Element, WIDTH, Weights},
+    int8::Int8,
+    kernel::{self, BLOCK, Block, Exact, WIDTH},
+    rows::Rows,
 };
 
 /// A matrix in panels of [`WIDTH`] outputs, whatever its weights are stored as.
 pub(super) trait Panel: Send + Sync {
-    /// The product with one panel; `x` is `[block, row]`, `y` `[row]`.
-    fn product(&self, panel: usize, x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]);
+    /// The product with one panel; `y` is `[row]`.
+    fn product(&self, panel: usize, x: &Rows, y: &mut [[f32; WIDTH]]);
+
+    /// Whether that reads [`Rows::rounded`].
+    fn takes_rounded(&self) -> bool;
 
     /// Bytes of memory.
     fn bytes(&self) -> usize;
 }
 
+/// Numbers of [`BLOCK`] inputs and [`WIDTH`] outputs, those of one input side by side.
+type Weights = [[f32; WIDTH]; BLOCK];
+
 /// A matrix cut into panels of [`WIDTH`] outputs, each cut into blocks of [`BLOCK`] inputs, filled up with zeros.
-pub(super) struct Panels<E: Element> {
+pub(super) struct Panels<B: Block> {
     /// `[panel, block]`
-    blocks: Vec<Block<E>>,
+    blocks: Vec<B>,
     blocks_per_panel: usize,
 }
 
-impl<E: Element> Panels<E> {
+impl<B: Block> Panels<B> {
     /// Panels of the blocks that `encode` makes.
-    fn new(shape: [usize; 2], values: &MatrixValues<'_>, encode: impl Fn(Weights<f32>) -> Block<E> + Sync) -> Self {
+    fn new(shape: [usize; 2], values: &MatrixValues<'_>, encode: impl Fn(Weights) -> B + Sync) -> Self {
         let (panels, blocks_per_panel) = (shape[0].div_ceil(WIDTH), shape[1].div_ceil(BLOCK));
         let at = |index| [index / blocks_per_panel * WIDTH, index % blocks_per_panel * BLOCK];
         let blocks = (0..panels * blocks_per_panel).into_par_iter();
@@ -37,24 +44,24 @@ impl<E: Element> Panels<E> {
     }
 }
 
-impl Panels<f32> {
+impl Panels<Exact<f32>> {
     pub(super) fn f32(shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
-        Self::new(shape, values, |weights| Block { weights, scales: () })
+        Self::new(shape, values, Exact)
     }
 
     /// `[panel, block]`
-    pub(super) fn into_blocks(self) -> Vec<Block<f32>> {
+    pub(super) fn into_blocks(self) -> Vec<Exact<f32>> {
         self.blocks
     }
 }
 
-impl Panels<i8> {
+impl Panels<Int8> {
     pub(super) fn int8(shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
-        Self::new(shape, values, |weights| int8::rounded(&weights))
+        Self::new(shape, values, |weights| Int8::new(&weights))
     }
 }
 
-impl Panels<f16> {
+impl Panels<Exact<f16>> {
     /// `None` if a number is too large for 16 bits.
     pub(super) fn f16(shape: [usize; 2], values: &MatrixValues<'_>) -> Option<Self> {
         // Half way from the largest number to the next: what is smaller is rounded to the largest.
@@ -70,14 +77,18 @@ impl Panels<f16> {
         Some(Self::new(shape, values, |weights| {
             let mut rounded = [[f16::ZERO; WIDTH]; BLOCK];
             rounded.as_flattened_mut().convert_from_f32_slice(weights.as_flattened());
-            Block { weights: rounded, scales: () }
+            Exact(rounded)
         }))
     }
 }
 
-impl<E: Element> Panel for Panels<E> {
-    fn product(&self, panel: usize, x: &[[f32; BLOCK]], y: &mut [[f32; WIDTH]]) {
-        kernel::panel(&self.blocks[panel * self.blocks_per_panel..][..self.blocks_per_panel], x, y);
+impl<B: Block> Panel for Panels<B> {
+    fn product(&self, panel: usize, x: &Rows, y: &mut [[f32; WIDTH]]) {
+        kernel::panel(&self.blocks[panel * self.blocks_per_panel..][..self.blocks_per_panel], B::rows(x), y);
+    }
+
+    fn takes_rounded(&self) -> bool {
+        B::ROUNDED
     }
 
     fn bytes(&self) -> usize {
@@ -86,8 +97,8 @@ impl<E: Element> Panel for Panels<E> {
 }
 
 /// The block of a row-major matrix that starts at `from`.
-fn transposed(shape: [usize; 2], values: &MatrixValues<'_>, from: [usize; 2]) -> Weights<f32> {
-    fn gather<T: Copy>(shape: [usize; 2], values: &[T], from: [usize; 2], number: impl Fn(T) -> f32) -> Weights<f32> {
+fn transposed(shape: [usize; 2], values: &MatrixValues<'_>, from: [usize; 2]) -> Weights {
+    fn gather<T: Copy>(shape: [usize; 2], values: &[T], from: [usize; 2], number: impl Fn(T) -> f32) -> Weights {
         let mut block = [[0.0; WIDTH]; BLOCK];
         for output in 0..WIDTH.min(shape[0] - from[0]) {
             let row = &values[(from[0] + output) * shape[1]..][..shape[1]];

@@ -9,10 +9,7 @@ use std::{
     thread,
 };
 
-use super::{
-    kernel::{BLOCK, WIDTH},
-    pack::Panel,
-};
+use super::{kernel::WIDTH, pack::Panel, rows::Rows};
 
 /// Rows that are multiplied in one pass over the matrix: what of them one block of inputs takes fits the first cache.
 const ROWS: usize = 72;
@@ -30,8 +27,8 @@ const UNITS_PER_THREAD: usize = 4;
 struct Product {
     factors: Vec<Factor>,
     rows: usize,
-    /// For each [`ROWS`] rows, `[block, row]`.
-    x: Vec<Vec<[f32; BLOCK]>>,
+    /// For each [`ROWS`] rows.
+    x: Vec<Rows>,
     units: usize,
     /// The next unit that no thread has taken.
     next: AtomicUsize,
@@ -66,7 +63,8 @@ pub(super) fn multiply<T: Copy>(
     if multiplications == 0 {
         return factors.into_iter().map(|factor| factor.result()).collect();
     }
-    let x: Vec<_> = x.chunks(ROWS * width).map(|x| blocks(x, width, &number)).collect();
+    let rounded = matrices.iter().any(|(matrix, _)| matrix.takes_rounded());
+    let x: Vec<_> = x.chunks(ROWS * width).map(|x| Rows::new(x, width, &number, rounded)).collect();
     let product = Product {
         units: factors.iter().map(|factor| x.len() * factor.units_per_part).sum(),
         factors,
@@ -105,8 +103,8 @@ impl Factor {
         }
     }
 
-    /// Puts the products of `x` `[block, row]`, the rows from `from` on, with a unit's panels into the result.
-    fn work(&self, unit: usize, x: &[[f32; BLOCK]], from: usize, rows: usize, y: &mut Vec<[f32; WIDTH]>) {
+    /// Puts the products of `x`, the rows from `from` on, with a unit's panels into the result.
+    fn work(&self, unit: usize, x: &Rows, from: usize, rows: usize, y: &mut Vec<[f32; WIDTH]>) {
         let first = unit * self.panels_per_unit;
         let panels = first..self.panels.min(first + self.panels_per_unit);
         y.resize(panels.len() * rows, [0.0; WIDTH]);
@@ -162,18 +160,4 @@ impl Product {
     fn results(&self) -> Vec<Vec<f32>> {
         self.factors.iter().map(Factor::result).collect()
     }
-}
-
-/// `x` as `[block, row]`, filled up with zeros.
-fn blocks<T: Copy>(x: &[T], width: usize, number: impl Fn(T) -> f32) -> Vec<[f32; BLOCK]> {
-    let rows = x.len() / width;
-    let mut blocks = vec![[0.0; BLOCK]; width.div_ceil(BLOCK) * rows];
-    for (row, x) in x.chunks_exact(width).enumerate() {
-        for (block, x) in x.chunks(BLOCK).enumerate() {
-            for (to, from) in blocks[block * rows + row].iter_mut().zip(x) {
-                *to = number(*from);
-            }
-        }
-    }
-    blocks
 }

@@ -15,7 +15,7 @@ use tonoscope_core::checkpoint::{Before, Ends, MatrixValues, PackedTaps, TapValu
 
 use super::{
     activations,
-    kernel::{self, BLOCK, Block, WIDTH},
+    kernel::{self, BLOCK, Exact, WIDTH},
     pack::Panels,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct CpuTaps {
     shape: [usize; 3],
     dilation: usize,
     /// `[panel, tap, block]`
-    weights: Vec<Block<f32>>,
+    weights: Vec<Exact<f32>>,
     /// `[panel]`
     bias: Vec<[f32; WIDTH]>,
     before: Activation,
