@@ -11,8 +11,9 @@ use std::{
 
 use super::{kernel::WIDTH, pack::Panel, rows::Rows};
 
-/// Rows that are multiplied in one pass over the matrix: what of them one block of inputs takes fits the first cache.
-const ROWS: usize = 72;
+/// Rows that are multiplied in one pass over a panel: what of them one block of inputs takes fits the first cache. The
+/// next rows follow at once, while the panel is in the second.
+const ROWS: usize = 48;
 /// Multiplications below which a second thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 17;
 /// Bytes of weights that a thread reads in one go, at least: what is asked for ahead of use is its own.
@@ -137,7 +138,7 @@ impl Product {
             for factor in &self.factors {
                 let units = self.x.len() * factor.units_per_part;
                 if unit < units {
-                    let (part, unit) = (unit / factor.units_per_part, unit % factor.units_per_part);
+                    let (part, unit) = (unit % self.x.len(), unit / self.x.len());
                     let from = part * ROWS;
                     factor.work(unit, &self.x[part], from, ROWS.min(self.rows - from), &mut y);
                     break;
