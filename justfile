@@ -46,6 +46,6 @@ demo port="8000":
     wasm-demo/build
     node wasm-demo/serve.mjs "${CARGO_TARGET_DIR:-target}/wasm-demo" {{port}}
 
-# The page in headless Chromium, against the command line; needs chromium, node and npm
+# The page as it is published, in headless Chromium, against the command line; needs chromium, node and npm
 test-browser:
     TONOSCOPE_BROWSER=required tests/browser/run

@@ -5,13 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde_json::{Map, Value};
+use anyhow::{Context, Result, bail};
 use tonoscope_core::{
     audio::Waveform,
     checkpoint::{LoadError, Placement, Source},
     hooks::edit_distance,
-    models::passt::{Classified, Label, Labels, Passt, PasstConfig},
+    models::passt::{Classified, Labels, Passt, PasstConfig},
 };
 
 use crate::{
@@ -26,8 +25,6 @@ const RELEASE: &str = "passt-s-f128-p16-s10-ap.476-swa.pt";
 const RELEASE_FOLDER: &str = "https://github.com/kkoutini/PaSST/releases/download/v0.0.1-audioset";
 /// Clips between two looks at progress and Ctrl-C.
 const CLIPS_AT_ONCE: usize = 16;
-/// `model_type` of a `config.json` that is about a `PaSST`.
-const MODEL_TYPE: &str = "passt";
 
 /// Which classifier.
 #[derive(Debug, Clone, clap::Args)]
@@ -61,28 +58,15 @@ pub(crate) struct Judge {
 impl JudgeArgs {
     /// Finds the weights and reads their shape.
     ///
-    /// A `config.json` beside the weights with `"model_type": "passt"` says what a checkpoint does not: fields of
-    /// [`PasstConfig`] that differ from those of `passt_s_swa_p16_128_ap476`, and `labels`, the names of the classes.
+    /// A `config.json` beside the weights says what a checkpoint does not, see [`PasstConfig::described`].
     pub(crate) fn find(&self) -> Result<FoundJudge> {
         let path = find_weights(&self.judge)?;
         let source = Passt::source(&path)?;
-        let shape = PasstConfig::of_tensors(source.as_ref());
-        let mut config = shape.with_context(|| format!("`{}` does not hold the tensors of a PaSST", path.display()))?;
         let beside = path.with_file_name("config.json");
-        let mut names = None;
-        if beside.is_file() {
-            let read = |reason: String| LoadError::Config { path: beside.clone(), reason };
-            let text =
-                std::fs::read_to_string(&beside).map_err(|source| LoadError::Read { path: beside.clone(), source })?;
-            (config, names) = configured(config, &text).map_err(read)?;
-        }
-        if config.num_heads == 0 {
-            let what = format!("`{}`: the heads of a network {} wide are unknown", path.display(), config.embed_dim);
-            let hint = r#"put a `config.json` beside it, such as {"model_type": "passt", "num_heads": 4}"#;
-            return Err(Failed::new(what, hint).into());
-        }
-        let labels = labels(config.num_classes, names)
-            .with_context(|| format!("`{}` and its `config.json` do not fit", path.display()))?;
+        let text = beside.is_file().then(|| std::fs::read_to_string(&beside)).transpose();
+        let text = text.map_err(|source| LoadError::Read { path: beside.clone(), source })?;
+        let found = PasstConfig::described(source.as_ref(), text.as_deref());
+        let (config, labels) = found.with_context(|| format!("`{}` is not a PaSST's", path.display()))?;
         Ok(FoundJudge { path, config, labels, source })
     }
 }
@@ -193,78 +177,4 @@ fn release_file() -> Result<PathBuf> {
     let place = places[0].display();
     let hint = format!("`curl -L --create-dirs -o {place} {RELEASE_FOLDER}/{RELEASE}` fetches them (340 MB)");
     Err(Failed::new(what, hint).into())
-}
-
-/// The shape of a checkpoint with what a `config.json` says of it, and the names of the classes. A configuration of
-/// another kind of model is not about this checkpoint.
-fn configured(shape: PasstConfig, text: &str) -> Result<(PasstConfig, Option<Vec<String>>), String> {
-    let mut said: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    match said.remove("model_type") {
-        None => return Err(format!("there is no `model_type` in it, expected `{MODEL_TYPE}`")),
-        Some(other) if other != MODEL_TYPE => return Ok((shape, None)),
-        Some(_) => {}
-    }
-    let names = said.remove("labels").map(serde_json::from_value).transpose();
-    let names = names.map_err(|error| format!("`labels`: {error}"))?;
-    let mut config = serde_json::to_value(&shape).map_err(|error| error.to_string())?;
-    overlay(&mut config, said, "")?;
-    Ok((serde_json::from_value(config).map_err(|error| error.to_string())?, names))
-}
-
-/// Replaces fields of `base` by those of `over`; a field that `base` does not have is an error.
-fn overlay(base: &mut Value, over: Map<String, Value>, within: &str) -> Result<(), String> {
-    let Value::Object(base) = base else { return Err(format!("`{within}` has no fields")) };
-    for (name, value) in over {
-        let Some(field) = base.get_mut(&name) else {
-            let nearest = base.keys().min_by_key(|known| edit_distance(known, &name)).cloned().unwrap_or_default();
-            return Err(format!("there is no field `{within}{name}`; the nearest is `{within}{nearest}`"));
-        };
-        match value {
-            Value::Object(inner) => overlay(field, inner, &format!("{within}{name}."))?,
-            value => *field = value,
-        }
-    }
-    Ok(())
-}
-
-/// Names of `classes` classes: as given, else those of AudioSet, else numbers.
-fn labels(classes: usize, names: Option<Vec<String>>) -> Result<Labels> {
-    let audioset = Labels::audioset();
-    let named =
-        |names: Vec<String>| Labels::new(names.into_iter().map(|name| Label { mid: String::new(), name }).collect());
-    match names {
-        Some(names) if names.len() != classes => Err(anyhow!("{} names are given for {classes} classes", names.len())),
-        Some(names) => Ok(named(names)),
-        None if classes == audioset.len() => Ok(audioset.clone()),
-        None => Ok(named((0..classes).map(|class| format!("class {class}")).collect())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_configuration_changes_what_it_names_and_nothing_else() {
-        let real = PasstConfig::passt_s_swa_p16_128_ap476();
-        let text = r#"{"model_type": "passt", "depth": 3, "mel": {"n_mels": 36}, "labels": ["a", "b"]}"#;
-        let (config, names) = configured(real.clone(), text).unwrap();
-        let mut expected = PasstConfig { depth: 3, ..real.clone() };
-        expected.mel.n_mels = 36;
-        assert_eq!((config, names), (expected, Some(vec!["a".to_owned(), "b".to_owned()])));
-        let other = configured(real.clone(), r#"{"model_type": "musicgen", "depth": 3}"#);
-        assert_eq!(other, Ok((real.clone(), None)), "the configuration of another model is not read");
-        let error = |text| configured(real.clone(), text).unwrap_err();
-        assert_eq!(error(r#"{"depth": 3}"#), "there is no `model_type` in it, expected `passt`");
-        let misspelt = error(r#"{"model_type": "passt", "mel": {"n_mel": 36}}"#);
-        assert_eq!(misspelt, "there is no field `mel.n_mel`; the nearest is `mel.n_mels`");
-        assert!(error(r#"{"model_type": "passt", "depth": "three"}"#).contains("three"));
-    }
-
-    #[test]
-    fn classes_have_names() {
-        assert_eq!(labels(527, None).unwrap().get(140).unwrap().name, "Guitar");
-        assert_eq!(labels(3, None).unwrap().get(2).unwrap().name, "class 2");
-        assert!(labels(3, Some(vec!["a".to_owned()])).is_err());
-    }
 }

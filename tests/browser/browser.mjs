@@ -1,7 +1,8 @@
 // A Chromium with or without WebGPU, a server for the page, and what tests ask of them.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serve } from '../../wasm-demo/serve.mjs';
@@ -14,6 +15,9 @@ const FLAGS = [
 ];
 /** Without the first of these, this Chromium has no adapter. */
 const GPU = ['--enable-unsafe-webgpu', '--enable-webgpu-developer-features'];
+
+/** Removes a profile; the browser's helpers may outlive it by a moment, and write. */
+const discard = (profile) => rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
 
 /** Runs `work(browser)` in a fresh profile. */
 export async function withBrowser({ gpu }, work) {
@@ -28,7 +32,28 @@ export async function withBrowser({ gpu }, work) {
     return await work(browser);
   } finally {
     await browser.close();
-    rmSync(profile, { recursive: true, force: true });
+    discard(profile);
+  }
+}
+
+/** As `withBrowser` without GPU, of a browser whose tabs are hidden by others: Playwright makes its own believe otherwise. */
+export async function withCandidBrowser(work) {
+  const profile = mkdtempSync(join(tmpdir(), 'tonoscope-chromium-'));
+  const running = spawn(process.env.TONOSCOPE_CHROMIUM, [...FLAGS, '--remote-debugging-port=0', `--user-data-dir=${profile}`, 'about:blank'], { stdio: 'ignore' });
+  const ended = new Promise((done) => running.once('exit', done));
+  try {
+    let port;
+    for (const began = Date.now(); !port; await new Promise((done) => setTimeout(done, 50))) {
+      const file = join(profile, 'DevToolsActivePort');
+      if (existsSync(file)) port = readFileSync(file, 'utf8').split('\n')[0];
+      assert.ok(port || Date.now() - began < 30_000, 'the browser does not start');
+    }
+    const browser = await chromium.connectOverCDP(`http://127.0.0.1:${port}`, { noDefaults: true });
+    return await work(browser.contexts()[0]);
+  } finally {
+    running.kill();
+    await ended;
+    discard(profile);
   }
 }
 
@@ -58,8 +83,8 @@ export async function open(browser, address, fragment = '') {
   return tab;
 }
 
-/** A step takes seconds on a GPU in software where others compute as well. */
-const PATIENCE = { timeout: 900_000 };
+/** A step takes seconds on a GPU in software where others compute as well. Asked by the clock: a hidden tab paints nothing. */
+const PATIENCE = { timeout: 900_000, polling: 50 };
 
 export const loaded = (tab) => tab.waitForFunction(() => globalThis.tonoscope?.about && !globalThis.tonoscope.busy, null, PATIENCE);
 export const idle = (tab) => tab.waitForFunction(() => !globalThis.tonoscope.busy, null, PATIENCE);

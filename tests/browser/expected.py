@@ -6,6 +6,7 @@ writes `tests/browser/expected/`, and the direction that the page offers as an e
 `wasm-demo/page/models/guitar_to_piano.safetensors`: the difference of the mean residual streams of two prompts.
 """
 
+import csv
 import json
 import pathlib
 import shutil
@@ -16,6 +17,7 @@ import tempfile
 
 HERE = pathlib.Path(__file__).parent
 MODEL = HERE.parent / "fixtures/musicgen_tiny"
+JUDGE = HERE.parent / "fixtures/passt_tiny/passt_tiny.safetensors"
 EXAMPLE = HERE.parent.parent / "wasm-demo/page/models/guitar_to_piano.safetensors"
 PROMPT = "Compose a happy rock piece, with a guitar melody. Use a fast tempo."
 OTHER = PROMPT.replace("guitar", "piano")
@@ -78,6 +80,7 @@ def main(program):
         for length, seconds in LENGTHS.items():
             found[length] = of_length(run, folder / length, HERE / "expected" / length, seconds)
         (HERE / "expected/tokens.json").write_text(json.dumps(found) + "\n")
+        (HERE / "expected/judge.json").write_text(json.dumps(judged(run, folder / "judged"), indent=1) + "\n")
 
 
 def of_length(run, folder, out, seconds):
@@ -100,6 +103,37 @@ def of_length(run, folder, out, seconds):
         found[mode] = codes(folder / mode)
     assert found["edited"] != found["greedy"], "the edits change something"
     return found
+
+
+def judged(run, folder):
+    """What a tiny PaSST recognises in every layer of a piece that is long enough for it; what its checkpoint does not say."""
+    relevant = ["Guitar", "Acoustic guitar", "Electric guitar", "Bass guitar", "Plucked string instrument"]
+    others = ["Piano", "Electric piano", "Keyboard (musical)", *[f"class {index}" for index in range(11)]]
+    config = {
+        "model_type": "passt", "mel": {"n_mels": 36}, "img_size": [36, 98], "num_heads": 4, "max_model_window": 1000,
+        "scene_hop": 250, "labels": [*relevant, *others],
+    }
+    judge = folder / "judge"
+    judge.mkdir(parents=True)
+    shutil.copy(JUDGE, judge)
+    (judge / "config.json").write_text(json.dumps(config))
+    # A template that makes the one prompt.
+    concepts = folder / "guitar.toml"
+    concepts.write_text(
+        f"""template = "{PROMPT.replace("guitar", "[INSTRUMENT]").replace("fast", "[TEMPO]")}"
+            slots = [{{ name = "INSTRUMENT", words = ["guitar"] }}, {{ name = "TEMPO", words = ["fast"] }}]
+            concepts = [{{ name = "guitar", slot = "INSTRUMENT", label = "Guitar", relevant = {json.dumps(relevant)} }}]
+        """
+    )
+    seconds = "0.25"
+    run(
+        "lens", "--concepts", concepts, "--prompts-per-concept", "1", "--greedy", "--duration", seconds,
+        "--mode", "teacher-forced", "--judge", judge, "--out", folder / "out",
+    )
+    with (folder / "out/recognisability.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["prompt"] for row in rows} == {PROMPT}
+    return {"seconds": float(seconds), "config": config, "ndcg": [float(row["ndcg"]) for row in rows]}
 
 
 def codes(folder):

@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorOf, fill, furthest, generate, idle, loaded, open, readSafetensors, readWav, withBrowser, withServer } from './browser.mjs';
+import { faultTests } from './faults.mjs';
+import { judgeTests } from './judge.mjs';
 import { modelTests } from './models.mjs';
 
 const [page] = process.argv.slice(2);
@@ -76,6 +78,30 @@ async function paths(browser, address, device) {
     assert.equal(await tab.getAttribute('#ab', 'aria-pressed'), 'true');
     return `${codes.length} layers`;
   });
+  if (device === 'cpu') await check(on('it is heard while it is made, and goes on in the player'), async () => {
+    await fill(tab, { ...GREEDY, seconds: 3 });
+    await tab.click('#generate');
+    const begun = () => {
+      const { busy, live } = globalThis.tonoscope;
+      return busy && live?.began != null && { have: live.have, seconds: live.seconds };
+    };
+    const { have, seconds } = await (await tab.waitForFunction(begun, null, { polling: 10, timeout: 120_000 })).jsonValue();
+    assert.ok(have < seconds, 'it begins before all of it is there');
+    await tab.waitForFunction(() => !globalThis.tonoscope.busy, null, { polling: 10, timeout: 120_000 });
+    const after = await tab.evaluate(() => {
+      const { live, piece, player } = globalThis.tonoscope;
+      const heard = live.pieces.flatMap(({ channels }) => [...channels[0]]);
+      const same = heard.length === piece.channels[0].length && heard.every((sample, at) => sample === piece.channels[0][at]);
+      return { same, pieces: live.pieces.length, playing: Boolean(player.sources), place: player.now() };
+    });
+    assert.ok(after.same, 'what was heard is the piece');
+    assert.ok(after.playing && after.place > 0, 'the player goes on');
+    await tab.click('#piece-player .play');
+    await fill(tab, GREEDY);
+    same(await generate(tab), 'greedy');
+    await tab.click('#tab-lens');
+    return `begun with ${have.toFixed(2)} of ${seconds} s, in ${after.pieces} pieces`;
+  });
   if (device === 'cpu') await check(on('lens, every layer by itself'), async () => {
     await tab.selectOption('#lens-mode', 'alone');
     await tab.click('#lens');
@@ -103,6 +129,23 @@ async function paths(browser, address, device) {
     assert.ok(made[1].heat.every((value) => Math.abs(value) <= 1 + 1e-6) && made[1].heat.some((value) => Math.abs(value) > 0.05));
     assert.equal(await tab.isVisible('#heat-figure'), true);
     return said;
+  });
+  if (device === 'cpu') await check(on('the heat map grows while the music is made'), async () => {
+    await fill(tab, { ...GREEDY, seconds: 1 });
+    await tab.click('#tab-edits');
+    await tab.click('#edited');
+    const steps = () => {
+      const shown = /, (\d+) steps/.exec(document.getElementById('heat-about').textContent);
+      return globalThis.tonoscope.busy && !document.getElementById('heat-figure').hidden && shown && Number(shown[1]);
+    };
+    const first = await (await tab.waitForFunction(steps, null, { polling: 10, timeout: 120_000 })).jsonValue();
+    await idle(tab);
+    const all = await tab.evaluate(() => globalThis.tonoscope.edited[1].heat.length / 3);
+    assert.match(await tab.textContent('#heat-about'), new RegExp(`, ${all} steps`));
+    assert.ok(first > 0 && first < all);
+    await fill(tab, GREEDY);
+    await tab.click('#tab-edits');
+    return `${first} of ${all} steps were seen first`;
   });
   if (device === 'cpu') await check(on('strength 0 leaves every token as it is'), async () => {
     await tab.focus('#strength');
@@ -163,7 +206,11 @@ async function paths(browser, address, device) {
   await check(on('the link says the whole run'), async () => {
     await fill(tab, { ...GREEDY, prompt: 'Ä & ü # 100 %' });
     await tab.click('#link');
-    const other = await open(browser, address, await tab.evaluate(() => location.hash));
+    const link = await tab.evaluate(() => location.hash);
+    assert.match(link, new RegExp(`device=${device}`));
+    // A second worker would test the GPU again, which takes half of all the time.
+    if (device === 'webgpu') return;
+    const other = await open(browser, address, link);
     assert.equal(await other.inputValue('#prompt'), 'Ä & ü # 100 %');
     assert.equal(await other.isChecked('#greedy'), true);
     assert.equal(await other.inputValue('#device'), device);
@@ -209,7 +256,7 @@ async function pictures(browser, address) {
     const tab = await open(browser, address, '#device=cpu');
     await tab.emulateMedia({ colorScheme: scheme });
     await tab.setViewportSize({ width, height: 900 });
-    await fill(tab, { ...GREEDY, seconds: 1 });
+    await fill(tab, { ...GREEDY, seconds: 0.25 });
     await generate(tab);
     const shot = async (panel) => {
       const wide = await tab.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -243,6 +290,12 @@ await withServer(page, undefined, async (address) => {
   });
   if (!only) await withBrowser({ gpu: false }, (browser) => withoutGpu(browser, address));
 });
-if (!only) await withBrowser({ gpu: false }, (browser) => modelTests({ browser, page, check, same, GREEDY }));
+if (!only) {
+  await withBrowser({ gpu: false }, async (browser) => {
+    await modelTests({ browser, page, check, same, GREEDY });
+    await judgeTests({ browser, page, check, GREEDY });
+  });
+  await faultTests({ page, check, same, GREEDY });
+}
 writeFileSync(join(shots, 'report.txt'), `${report.join('\n')}\n`);
 console.log(`\n${report.length} checks in ${((performance.now() - began) / 1000).toFixed(0)} s; pictures in ${shots}`);

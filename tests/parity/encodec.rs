@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use tonoscope_core::{
     checkpoint::{LoadError, Overlay, Placement, Remapped, SafetensorsFile, Source, Taken, Weights},
-    models::encodec::{Encodec, EncodecConfig},
+    models::encodec::{AudioStream, Encodec, EncodecConfig},
 };
 use tonoscope_tests::{Fixture, assert_close, devices, floats, ints, relative_error};
 
@@ -69,6 +69,59 @@ fn chunks_make_the_same_audio() {
             let few = codes.clone().narrow(2, 0, frames);
             let chunked = floats(model.decode_chunked(few.clone(), 1));
             assert_close(&format!("{frames} frames, one at a time"), &chunked, &floats(model.decode(few)), CHUNKED);
+        }
+    }
+}
+
+/// Pushes `codes` in pieces of `sizes`, in turn; the audio, and its samples that were there before the last piece was.
+fn streamed(model: &Encodec, codes: &Tensor<3, Int>, channels: usize, sizes: &[usize]) -> (Vec<Tensor<3>>, usize) {
+    let frames = codes.dims()[2];
+    let mut stream = AudioStream::new(model, channels, frames);
+    let (mut at, mut early, mut pieces) = (0, 0, vec![]);
+    for size in sizes.iter().cycle() {
+        let size = (*size).min(frames - at);
+        let piece = stream.push(codes.clone().narrow(2, at, size));
+        at += size;
+        if at < frames {
+            early += piece.as_ref().map_or(0, |piece| piece.dims()[2]);
+        }
+        pieces.extend(piece);
+        if at == frames {
+            break;
+        }
+    }
+    (pieces, early)
+}
+
+#[test]
+fn a_stream_makes_the_same_audio_before_all_codes_are_there() {
+    let fixture = Fixture::open("musicgen_tiny");
+    for (device, placement) in devices() {
+        let model = load(&fixture, &placement);
+        let codes = fixture.int_tensor::<3>("encodec.codes_in", &placement.device);
+        let [batch, codebooks, frames] = codes.dims();
+        // The same numbers as one row of two channels; a batch of each channel's codebooks in turns.
+        for channels in [1, 2] {
+            let codes =
+                if channels == 1 { codes.clone() } else { codes.clone().reshape([batch / 2, 2 * codebooks, frames]) };
+            let whole = model.decode_channels(codes.clone(), channels, frames);
+            for sizes in [&[1][..], &[2, 5, 1], &[frames - 1], &[frames]] {
+                let (pieces, early) = streamed(&model, &codes, channels, sizes);
+                let audio = Tensor::cat(pieces, 2);
+                assert_eq!(audio.dims(), whole.dims());
+                let named = format!("pieces of {sizes:?} frames, {channels} channels");
+                let error = assert_close(&named, &floats(audio), &floats(whole.clone()), CHUNKED);
+                println!("{device} {named} {error:.1e}");
+                let behind = whole.dims()[2] - early;
+                assert!(sizes[0] > 1 || behind < whole.dims()[2] / 2, "{named}: {behind} samples waited for the end");
+            }
+        }
+        // Shorter than the reflections at their ends.
+        for frames in 1..6 {
+            let few = codes.clone().narrow(2, 0, frames);
+            let (pieces, _) = streamed(&model, &few, 1, &[1]);
+            let named = format!("{frames} frames, one at a time");
+            assert_close(&named, &floats(Tensor::cat(pieces, 2)), &floats(model.decode(few)), CHUNKED);
         }
     }
 }

@@ -154,6 +154,10 @@ impl<T: Task> Task for TaskRef<'_, T> {
         self.0.trains(name)
     }
 
+    fn initial(&self, name: &str, shape: &[usize], seed: u64) -> Option<Vec<f32>> {
+        self.0.initial(name, shape, seed)
+    }
+
     fn loss(
         &self,
         weights: &Weights,

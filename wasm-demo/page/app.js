@@ -4,6 +4,7 @@ import { setUpDevice } from './device.js';
 import { setUpEdits } from './edits.js';
 import { Engine } from './engine.js';
 import { setUpLens } from './lens.js';
+import { Live } from './live.js';
 import { setUpModels } from './models.js';
 import { Player, saveAs } from './player.js';
 
@@ -47,7 +48,7 @@ let pace = { began: 0, done: 0, codebooks: 0 };
 
 function hear(event) {
   if (event.kind === 'stage') {
-    const names = { loading: 'Loading the model', generating: 'Generating', decoding: 'Turning tokens into sound', reading: 'Reading the layers' };
+    const names = { loading: 'Loading the model', generating: 'Generating', decoding: 'Turning tokens into sound', reading: 'Reading the layers', judging: 'Asking the judge' };
     find('stage').textContent = names[event.name] ?? event.name;
     find('bar').removeAttribute('value');
     find('pace').textContent = '';
@@ -65,6 +66,10 @@ function hear(event) {
         : `${percent}, ${left} s left`;
   } else if (event.kind === 'transfer') {
     app.onTransfer?.(event);
+  } else if (event.kind === 'sound') {
+    app.live?.add(event);
+  } else if (event.kind === 'heat') {
+    app.onHeat?.(event.column);
   } else if (event.kind === 'restarted') {
     app.onRestarted?.(event.error, event.engine);
   }
@@ -135,10 +140,19 @@ app.player = player;
 find('piece').onsubmit = async (event) => {
   event.preventDefault();
   const asked = request();
+  player.pause();
+  app.live = find('live').checked ? new Live(asked.seconds, (text) => (find('live-state').textContent = text)) : null;
   const piece = await run('Generating', () => app.engine.call('generate', asked));
-  if (!piece) return;
+  find('live-state').textContent = '';
+  if (!piece) {
+    app.live?.stop();
+    app.live = null;
+    return;
+  }
   app.piece = { ...piece, request: asked };
   player.set([{ label: asked.prompt || 'no prompt', channels: piece.channels, rate: piece.sample_rate, save: () => saveAs(fileName(asked), piece.wav) }]);
+  // What sounds goes on in the player, without a gap.
+  player.follow(app.live);
   const tie = piece.first_tie
     ? ` At step ${piece.first_tie.step} two tokens were so close that another device may choose otherwise.`
     : '';

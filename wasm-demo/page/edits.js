@@ -49,10 +49,11 @@ export function setUpEdits(app) {
     const request = app.request();
     const how = { strength: Number(find('strength').value), layers: [Number(find('first-layer').value), Number(find('last-layer').value)] };
     const heatToo = app.edits.directions.length > 0;
-    const made = await app.run('Generating', async () => [
-      await engine.call('generate', request),
-      await engine.call('generate', { ...request, edits: how, heat: heatToo }),
-    ]);
+    const made = await app.run('Generating', async () => {
+      const plain = await engine.call('generate', request);
+      grow(heatToo ? app.edits.directions : null);
+      return [plain, await engine.call('generate', { ...request, edits: how, heat: heatToo })];
+    });
     if (!made) return;
     const labels = ['without the edits', `with the edits, strength ${how.strength}`];
     player.set(
@@ -66,9 +67,36 @@ export function setUpEdits(app) {
 
   find('hear-edited').onchange = () => player.choose(find('hear-edited').checked ? 1 : 0);
 
+  /** Columns of a map that is still being made, and whether they wait to be painted. */
+  let columns = [];
+  let waiting = false;
+
+  function grow(points) {
+    columns = [];
+    heat = points && { values: new Float32Array(0), about: { points, steps: 0 } };
+    draw();
+  }
+
+  app.onHeat = (column) => {
+    columns.push(column);
+    if (waiting || !heat) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      const points = heat?.about.points;
+      // The finished map may have come in between.
+      if (!points || heat.about.steps >= columns.length) return;
+      const [rows, steps] = [points.length, columns.length];
+      const values = new Float32Array(rows * steps);
+      columns.forEach((found, step) => found.forEach((value, row) => (values[row * steps + step] = value)));
+      heat = { values, about: { points, steps } };
+      draw();
+    });
+  };
+
   function draw() {
-    find('heat-figure').hidden = !heat;
-    if (!heat) return;
+    find('heat-figure').hidden = !heat?.about.steps;
+    if (!heat?.about.steps) return;
     const { points, steps } = heat.about;
     const [low, high] = drawMap(find('heat'), heat.values, points.length, steps);
     drawLegend(find('heat-legend'));

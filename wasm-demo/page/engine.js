@@ -6,6 +6,8 @@ const PATIENCE = 3000;
 /** Starts without an answer in between, after which the engine is given up. */
 const ATTEMPTS = 3;
 
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+
 /** An error of the engine: what happened, what to do about it, and whether the engine had to be ended. */
 export class EngineError extends Error {
   constructor({ message, hint, fatal }) {
@@ -28,6 +30,8 @@ export class Engine {
   start() {
     // Shared memory needs headers that not every host sends. Without it a step on the GPU still hears the message.
     this.flag = globalThis.crossOriginIsolated ? new Int32Array(new SharedArrayBuffer(4)) : null;
+    /** Bytes that the worker wanted and did not get. */
+    this.full = null;
     const worker = new Worker('worker.js', { type: 'module' });
     this.worker = worker;
     // What a worker that was ended still had to say counts no more.
@@ -41,6 +45,10 @@ export class Engine {
 
   hear(data) {
     if (data.kind === 'panic') return this.die(data.message);
+    if (data.kind === 'full') {
+      this.full = data.bytes;
+      return undefined;
+    }
     if (data.kind !== 'answer') return this.onEvent(data);
     this.failures = 0;
     const call = this.calls.get(data.id);
@@ -75,9 +83,9 @@ export class Engine {
 
   /** Something in the worker broke beyond repair. */
   die(message) {
-    const memory = /memory|alloc|grow|out of bounds|unreachable|Lost/i.test(message);
+    const memory = this.full !== null || /memory|alloc|grow|out of bounds|unreachable|Lost/i.test(message);
     this.restart({
-      message: `The engine stopped: ${message}`,
+      message: this.full === null ? `The engine stopped: ${message}` : `This tab's memory is full: ${megabytes(this.full)} more were wanted.`,
       hint: memory
         ? 'The model or the music may be too large for this tab’s memory: close other tabs, make shorter music, keep the weights in f16 or int8 on the CPU, or use a smaller model.'
         : 'It was started again. If this happens on the GPU only, choose the CPU.',

@@ -34,6 +34,55 @@ export function setUpLens(app) {
     show();
   };
 
+  // The judge
+
+  /** Files of the judge, which every model that is loaded anew is told again. */
+  let judge = null;
+
+  async function loadJudge() {
+    find('concept').disabled = true;
+    try {
+      const about = await engine.call('loadJudge', { files: judge });
+      const chosen = find('concept').value;
+      const option = (value) => Object.assign(document.createElement('option'), { value, textContent: value || 'none' });
+      find('concept').replaceChildren(option(''), ...about.concepts.map(option));
+      find('concept').value = about.concepts.includes(chosen) ? chosen : (about.concepts[0] ?? '');
+      find('concept').disabled = about.concepts.length === 0;
+      find('judge-state').textContent =
+        `The judge tells ${about.classes} classes apart${about.concepts.length ? '' : ', none of which is one of the paper’s ten concepts'}. It is asked when the layers are read.`;
+    } catch (error) {
+      judge = null;
+      find('judge-state').textContent = 'No judge is loaded.';
+      app.showError(error);
+    }
+  }
+
+  find('judge-files').onchange = async () => {
+    const files = [...find('judge-files').files];
+    if (files.length === 0) return;
+    app.clearError();
+    find('judge-state').textContent = 'Loading the judge …';
+    judge = files.map((file) => ({ name: file.name, blob: file }));
+    if (app.about) await loadJudge();
+  };
+  app.onLoaded.push(() => judge && loadJudge());
+
+  function showJudged() {
+    const judged = app.lens?.judged;
+    const concept = find('concept').value;
+    for (const cell of find('readings').querySelectorAll('.judged')) cell.hidden = !judged;
+    if (!judged) return;
+    find('judged-concept').textContent = concept || 'no concept';
+    [...find('readings').tBodies[0].rows].forEach((row, index) => {
+      const { top, ndcg } = judged[index];
+      const [hears, recognised] = row.querySelectorAll('.judged');
+      hears.textContent = `${top[0][0]}, ${(100 * top[0][1]).toFixed(0)} %`;
+      hears.title = top.map(([name, probability]) => `${name} ${(100 * probability).toFixed(1)} %`).join(', ');
+      recognised.textContent = concept ? ndcg[concept].toFixed(3) : '';
+    });
+  }
+  find('concept').onchange = showJudged;
+
   find('lens').onclick = async () => {
     const { request, codes, channels, sample_rate: rate } = app.piece;
     const alone = find('lens-mode').value === 'alone';
@@ -61,7 +110,9 @@ export function setUpLens(app) {
       row.insertCell().textContent = reading.rank.toFixed(1);
       row.insertCell().textContent = reading.entropy.toFixed(3);
       row.insertCell().textContent = reading.kl.toFixed(4);
+      row.insertCell().className = row.insertCell().className = 'judged';
     }
+    showJudged();
     find('readings').hidden = find('lens-controls').hidden = false;
     onB = false;
     player.set(tracks, all - 1);

@@ -6,6 +6,14 @@ import { drawSpectrogram, drawWave, mono } from './picture.js';
 const FADE = 0.005;
 
 let context = null;
+
+/** Where sound goes, made when the first is to be heard: browsers want a click before. */
+export function output() {
+  context ??= new AudioContext();
+  context.resume();
+  return context;
+}
+
 /** The player that sounds; one at a time. */
 let sounding = null;
 
@@ -71,13 +79,19 @@ export class Player {
     this.show();
   }
 
-  play() {
+  /** Goes on with what `live` is playing, of the same music. */
+  follow(live) {
+    if (live?.began == null) return;
+    this.play(live);
+  }
+
+  /** From its place; or from that of `live`, at whose end it takes over. */
+  play(live = null) {
     if (!this.tracks.length) return;
-    context ??= new AudioContext();
-    context.resume();
+    output();
     if (sounding && sounding !== this) sounding.pause();
     sounding = this;
-    if (this.place >= this.seconds) this.place = 0;
+    if (!live && this.place >= this.seconds) this.place = 0;
     this.buffers ??= this.tracks.map(({ channels, rate }) => {
       const buffer = context.createBuffer(channels.length, channels[0].length, rate);
       channels.forEach((samples, channel) => buffer.copyToChannel(samples, channel));
@@ -85,6 +99,10 @@ export class Player {
     });
     // All tracks run side by side; one is loud.
     const when = context.currentTime + 0.02;
+    if (live) {
+      this.place = Math.min(Math.max(when - live.began, 0), this.seconds);
+      live.stop(when);
+    }
     this.gains = this.buffers.map((_, at) => {
       const gain = context.createGain();
       gain.gain.value = at === this.current ? 1 : 0;

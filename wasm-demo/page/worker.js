@@ -33,7 +33,13 @@ globalThis.tonoscopeHost = {
     return cancelled || (flag !== null && Atomics.load(flag, 0) === 1);
   },
   stage: (name) => post({ kind: 'stage', name }),
+  /** The next samples of each channel, while more are being made. */
+  sound: (channels, from, rate) => post({ kind: 'sound', channels, from, rate }, channels.map(({ buffer }) => buffer)),
+  /** What a step adds to the heat map. */
+  heat: (column) => post({ kind: 'heat', column }),
   panicked: (message) => post({ kind: 'panic', message }),
+  /** There is no memory for so many bytes more; most likely the last that is heard. */
+  full: (bytes) => post({ kind: 'full', bytes }),
 };
 
 let started = null;
@@ -109,8 +115,21 @@ const actions = {
       layers.push({ channels: sound, codes: lens.codes(layer) });
     }
     const readings = JSON.parse(lens.readings());
+    const judged = lens.judged();
     lens.free();
-    return { layers, readings };
+    return { layers, readings, judged: judged ? JSON.parse(judged) : null };
+  },
+
+  /** Loads a classifier out of files `{name, blob}`. */
+  async loadJudge({ files: picked }) {
+    const weights = picked.filter(({ name }) => name.endsWith('.safetensors'));
+    if (weights.length !== 1) {
+      throw new Problem(`There are ${weights.length} .safetensors files, expected one.`, 'A release file (.pt) has to be converted: its tensors saved under their names with the Python package safetensors.');
+    }
+    const [{ name, blob }] = weights;
+    const beside = picked.find((file) => file.name === 'config.json');
+    const shard = JSON.stringify({ name, file: files.push(blob) - 1, bytes: blob.size });
+    return JSON.parse(loaded().loadJudge(shard, beside && (await beside.blob.text())));
   },
 
   loadEdits: ({ name, bytes }) => JSON.parse(loaded().loadEdits(name, bytes)),

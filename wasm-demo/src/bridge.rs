@@ -27,6 +27,15 @@ extern "C" {
 
     #[wasm_bindgen(js_namespace = tonoscopeHost, js_name = panicked)]
     fn host_panicked(message: &str);
+
+    #[wasm_bindgen(js_namespace = tonoscopeHost, js_name = full)]
+    fn host_full(bytes: f64);
+
+    #[wasm_bindgen(js_namespace = tonoscopeHost, js_name = sound)]
+    fn host_sound(channels: Vec<JsValue>, from: f64, rate: u32);
+
+    #[wasm_bindgen(js_namespace = tonoscopeHost, js_name = heat)]
+    fn host_heat(column: Vec<f32>);
 }
 
 /// Reads bytes of the file that the page keeps under `file`.
@@ -53,6 +62,23 @@ pub(crate) fn stage(name: &str) {
 /// Tells the page about every panic, after which this package must not be used any more.
 pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|panic| host_panicked(&panic.to_string())));
+}
+
+/// Hands the last `fresh` samples of each channel to the page, which may play them.
+pub(crate) fn sound(channels: &[Vec<f32>], fresh: usize, rate: u32) {
+    let from = channels.first().map_or(0, |channel| channel.len() - fresh);
+    let channels = channels.iter().map(|channel| js_sys::Float32Array::from(&channel[from..]).into()).collect();
+    host_sound(channels, from as f64, rate);
+}
+
+/// Hands the page what a step adds to the heat map, by row.
+pub(crate) fn heat(column: &[f32]) {
+    host_heat(column.to_vec());
+}
+
+/// Tells the page that there is no memory for `bytes` more.
+pub(crate) fn full(bytes: usize) {
+    host_full(bytes as f64);
 }
 
 fn message(error: &JsValue) -> String {

@@ -6,7 +6,6 @@ use tonoscope_backends::{Opened, Request, WeightFormat, open, open_browser_gpu};
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
-    bridge,
     failure::{failed, misuse},
     self_test::compare,
 };
@@ -14,12 +13,6 @@ use crate::{
 thread_local! {
     /// The GPU, once it was opened: a browser's runtime is set up once.
     static GPU: RefCell<Option<Opened>> = const { RefCell::new(None) };
-}
-
-/// To be called once, before anything else.
-#[wasm_bindgen]
-pub fn start() {
-    bridge::report_panics();
 }
 
 /// Opens the GPU and compares it with the CPU on a small model with random weights: JSON with the largest error of each

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tonoscope_core::{
     hooks::{
-        Axis, Capture, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Reduce, Scope, Selector, Site,
-        Value,
+        Axis, Capture, Change, Edit, EditFile, HookPoint, HookTensors, Hooks, Part, PointError, Reduce, Scope,
+        Selector, Site, Value,
     },
     interventions::{Means, difference},
     models::musicgen::MusicGen,
@@ -17,7 +17,6 @@ use wasm_bindgen::JsError;
 
 use crate::{
     bridge,
-    capture::Recorded,
     failure::{failed, misuse},
     model::Loaded,
     request::{EditRequest, PieceRequest, sequence},
@@ -80,47 +79,66 @@ pub(crate) fn directions(file: &EditFile, known: &[HookPoint]) -> Result<BTreeMa
 
 /// What has to be recorded to follow `directions`.
 pub(crate) fn followed(directions: &BTreeMap<HookPoint, Vec<f32>>) -> Vec<Capture> {
-    let capture = |&point: &HookPoint| Capture { points: Selector::point(point), reduce: Reduce::Everything };
+    let capture = |&point: &HookPoint| Capture { points: Selector::point(point), reduce: Reduce::LastStep };
     directions.keys().map(capture).collect()
 }
 
 /// How far a run goes along directions: layers × steps.
 pub(crate) struct Heat {
-    rows: Vec<(HookPoint, Vec<f32>)>,
+    directions: BTreeMap<HookPoint, Vec<f32>>,
+    /// By step, a row per direction.
+    columns: Vec<Vec<f32>>,
 }
 
 impl Heat {
-    /// The cosine of the angle between each step's stream and the direction at its point.
-    pub(crate) fn new(directions: &BTreeMap<HookPoint, Vec<f32>>, recorded: &[Recorded]) -> Result<Self, JsError> {
-        let mut rows = vec![];
-        for (point, direction) in directions {
-            let of_point = |recorded: &&Recorded| recorded.point == *point && recorded.reduce == Reduce::Everything;
-            let Some(recorded) = recorded.iter().find(of_point) else { continue };
-            let (width, steps) = match recorded.shape[..] {
-                [_, _, steps, width] => (width, steps),
-                _ => return Err(misuse(format!("`{point}` is no stream"))),
-            };
+    /// Of a run that has not begun.
+    pub(crate) fn new(directions: BTreeMap<HookPoint, Vec<f32>>) -> Self {
+        Self { directions, columns: vec![] }
+    }
+
+    /// The cosine of the angle between the stream of the last step and the direction, at each point.
+    pub(crate) async fn hear(&mut self, hooks: &Hooks) -> Result<Vec<f32>, JsError> {
+        let mut streams = vec![];
+        for (point, direction) in &self.directions {
+            let Some(stream) = hooks.latest(*point) else { return Err(misuse(format!("`{point}` is not recorded"))) };
+            let width = stream.dims()[3];
             if width != direction.len() {
                 let found = direction.len();
                 return Err(misuse(format!("the direction at `{point}` has {found} features, the model has {width}")));
             }
             // The conditional branch comes first.
-            let streams = recorded.values.chunks_exact(width).take(steps);
-            rows.push((*point, streams.map(|stream| cosine(stream, direction)).collect()));
+            streams.push(stream.narrow(0, 0, 1).reshape([width]));
         }
-        Ok(Self { rows })
+        // Read back together: on a GPU each reading waits.
+        let all = Tensor::cat(streams, 0).cast(DType::F32).into_data_async().await.map_err(failed)?;
+        let all: Vec<f32> = all.try_to_vec().unwrap_or_default();
+        let mut rest = &all[..];
+        let mut column = vec![];
+        for direction in self.directions.values() {
+            let (stream, others) = rest.split_at(direction.len());
+            column.push(cosine(stream, direction));
+            rest = others;
+        }
+        self.columns.push(column.clone());
+        Ok(column)
     }
 
     pub(crate) fn about(&self) -> String {
-        let names: Vec<String> = self.rows.iter().map(|(point, _)| point.to_string()).collect();
-        let layers: Vec<Option<usize>> = self.rows.iter().map(|(point, _)| point.layer).collect();
-        json!({"points": names, "layers": layers, "steps": self.rows.first().map_or(0, |(_, row)| row.len())})
-            .to_string()
+        about(&self.directions, self.columns.len())
     }
 
+    /// `[row, step]`
     pub(crate) fn values(&self) -> Vec<f32> {
-        self.rows.iter().flat_map(|(_, row)| row.iter().copied()).collect()
+        let row = |row: usize| self.columns.iter().map(move |column| column[row]);
+        (0..self.directions.len()).flat_map(row).collect()
     }
+}
+
+/// JSON: which rows a heat map of `directions` has, and how many steps.
+fn about(directions: &BTreeMap<HookPoint, Vec<f32>>, steps: usize) -> String {
+    let names: Vec<String> = directions.keys().map(ToString::to_string).collect();
+    let layers: Vec<Option<usize>> = directions.keys().map(|point| point.layer).collect();
+    json!({"points": names, "layers": layers, "steps": steps}).to_string()
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {

@@ -12,6 +12,7 @@ use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 use crate::{
     bridge,
     failure::{failed, misuse},
+    judge::{Judge, Judgement},
     model::Loaded,
     piece::sound,
     request::PieceRequest,
@@ -24,6 +25,8 @@ pub struct Lens {
     codes: Vec<Vec<Vec<u32>>>,
     waves: Vec<Waveform>,
     readings: Vec<LayerReading>,
+    /// By layer, if there is a judge.
+    judged: Option<Vec<Judgement>>,
 }
 
 #[wasm_bindgen]
@@ -52,6 +55,14 @@ impl Lens {
         codes.map(|codes| codes.concat()).ok_or_else(|| misuse(format!("no layer {layer}")))
     }
 
+    /// JSON, by layer: what the judge hears in its music, `top` and `ndcg`; `undefined` without a judge.
+    ///
+    /// # Errors
+    /// Never, unless a number is none.
+    pub fn judged(&self) -> Result<Option<String>, JsError> {
+        self.judged.as_ref().map(|judged| serde_json::to_string(judged).map_err(failed)).transpose()
+    }
+
     /// JSON, by layer: means over all tokens of entropy (nats), rank of the chosen token and KL divergence from the whole
     /// model (nats), and the share of tokens on which the layer agrees.
     pub fn readings(&self) -> String {
@@ -70,12 +81,14 @@ impl Lens {
     }
 }
 
-/// The layers of `loaded` along `codes`, which it wrote for the request; with `alone`, every depth writes its own music.
+/// The layers of `loaded` along `codes`, which it wrote for the request; with `alone`, every depth writes its own music. With
+/// a judge, what that one hears in them.
 pub(crate) async fn read(
     loaded: &Loaded,
     request: &PieceRequest,
     codes: &[Vec<u32>],
     alone: bool,
+    judge: Option<&Judge>,
 ) -> Result<Lens, JsError> {
     let model = &loaded.model;
     let how: Generate = request.generate(loaded)?;
@@ -101,5 +114,9 @@ pub(crate) async fn read(
             return Err(misuse("cancelled"));
         }
     }
-    Ok(Lens { codes, waves, readings })
+    let judged = match judge {
+        Some(judge) => Some(judge.hear(&waves).await?),
+        None => None,
+    };
+    Ok(Lens { codes, waves, readings, judged })
 }

@@ -26,6 +26,14 @@ pub(crate) struct Shard {
     bytes: u64,
 }
 
+impl Shard {
+    /// Reads its header now, every tensor when it is used.
+    pub(crate) fn open(self) -> Result<SafetensorsFile, LoadError> {
+        let Self { name, file, bytes } = self;
+        SafetensorsFile::from_reader(&name, bytes, move |range| bridge::read_file(file, range))
+    }
+}
+
 /// A model, its tokenizer, and how it likes to generate.
 pub(crate) struct Loaded {
     pub(crate) model: MusicGen,
@@ -56,9 +64,8 @@ pub(crate) fn load(
 fn place(shards: Vec<Shard>, config: &MusicgenConfig, placement: &Placement) -> Result<MusicGen, LoadError> {
     let total = shards.iter().map(|shard| shard.bytes).sum();
     let mut sources: Vec<Box<dyn Source>> = vec![];
-    for Shard { name, file, bytes } in shards {
-        let read = move |range| bridge::read_file(file, range);
-        sources.push(Box::new(SafetensorsFile::from_reader(&name, bytes, read)?));
+    for shard in shards {
+        sources.push(Box::new(shard.open()?));
     }
     let source = Watched { inner: Overlay(sources), total, read: std::sync::atomic::AtomicU64::new(0) };
     let weights = Weights::new(Box::new(source), placement.clone());
@@ -131,6 +138,7 @@ impl Digest {
 
     /// The digest in hexadecimal.
     pub fn hex(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+        self.0.finalize().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
     }
 }

@@ -2,8 +2,12 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use tonoscope_backends::DeviceInfo;
-use tonoscope_core::hooks::{EditFile, HookTensors, Hooks, Spec};
+use tonoscope_backends::{DeviceInfo, Opened};
+use tonoscope_core::{
+    checkpoint::Placement,
+    hooks::{Capture, EditFile, HookTensors, Hooks, Spec},
+    models::musicgen::Step,
+};
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
@@ -11,9 +15,11 @@ use crate::{
     device::opened,
     direction::{self, DirectionRequest, Heat},
     failure::{failed, misuse, not_loaded},
+    judge::Judge,
     lens::{self, Lens},
+    live::Live,
     model::{self, Loaded, Shard},
-    piece::{Piece, sound},
+    piece::Piece,
     request::PieceRequest,
 };
 
@@ -24,6 +30,8 @@ pub struct Session {
     device: DeviceInfo,
     weights: String,
     edits: Option<EditFile>,
+    judge: Option<Judge>,
+    placement: Placement,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +59,8 @@ impl Session {
         bridge::stage("loading");
         let opened = opened(&request.device, &request.weights).await?;
         let loaded = model::load(request.shards, &config, generation.as_deref(), &tokenizer, &opened.placement)?;
-        Ok(Self { loaded, device: opened.info, weights: request.weights, edits: None })
+        let Opened { info, placement, .. } = opened;
+        Ok(Self { loaded, device: info, weights: request.weights, edits: None, judge: None, placement })
     }
 
     /// JSON: shape of the model, its defaults, its hook points, its device.
@@ -96,29 +105,34 @@ impl Session {
                 tensors = direction::tensors(file, &model.device());
             }
             if request.heat {
-                directions = Some(direction::directions(file, &points).map_err(failed)?);
+                directions =
+                    Some(direction::directions(file, &points).map_err(failed)?).filter(|found| !found.is_empty());
             }
         }
         let asked = spec.clone();
         spec.captures.extend(directions.iter().flat_map(direction::followed));
         let mut hooks = Hooks::new(&spec, &points, &tensors).map_err(failed)?;
         bridge::stage("generating");
-        let mut made = model.generate(&mut hooks, &[prompt], &how, &mut bridge::watch).await.map_err(failed)?;
+        let (text, sequences) = model.sequences(&mut hooks, &[prompt]);
+        let mut live = Live::new(model, how.frames, directions.map(Heat::new));
+        let made = model
+            .generate_heard(&mut hooks, &text, &sequences, &how, async |step: Step<'_>| live.hear(step).await)
+            .await;
+        if let Some(failure) = live.failure() {
+            return Err(failure);
+        }
+        let mut made = made.map_err(failed)?;
         let recorded = capture::read(&hooks.finish().map_err(failed)?).await?;
-        let heat = directions.map(|directions| Heat::new(&directions, &recorded)).transpose()?;
         let wanted = |recorded: &&capture::Recorded| {
-            let of = |capture: &tonoscope_core::hooks::Capture| {
-                capture.reduce == recorded.reduce && capture.points.matches(&recorded.point)
-            };
+            let of = |capture: &Capture| capture.reduce == recorded.reduce && capture.points.matches(&recorded.point);
             asked.captures.iter().any(of)
         };
         let mut kept: Vec<&capture::Recorded> = recorded.iter().filter(wanted).collect();
         // A point that is both followed and asked for was recorded twice.
         kept.dedup_by_key(|recorded| (recorded.point, format!("{:?}", recorded.reduce)));
         let captures = if kept.is_empty() { None } else { Some(capture::to_file(&kept, &asked, &request.prompt)?) };
-        bridge::stage("decoding");
         let codes = made.codes.swap_remove(0);
-        let wave = sound(model, &codes).await?;
+        let (wave, heat) = live.finish()?;
         Ok(Piece { codes, wave, tie: made.first_tie.swap_remove(0), captures, heat })
     }
 
@@ -137,7 +151,22 @@ impl Session {
             return Err(misuse("these codes are not of this model"));
         }
         let codes: Vec<Vec<u32>> = codes.chunks(frames).map(<[u32]>::to_vec).collect();
-        lens::read(&self.loaded, &request, &codes, alone).await
+        lens::read(&self.loaded, &request, &codes, alone, self.judge.as_ref()).await
+    }
+
+    /// Loads a PaSST for [`Self::lens`] to ask, from then on; `shard` is JSON (`name`, `file`, `bytes`), `config` the
+    /// `config.json` of its folder. JSON: the number of its classes, the concepts that it knows.
+    ///
+    /// # Errors
+    /// If it is none.
+    #[expect(clippy::needless_pass_by_value, reason = "what JavaScript may leave out comes by value")]
+    #[wasm_bindgen(js_name = loadJudge)]
+    pub fn load_judge(&mut self, shard: &str, config: Option<String>) -> Result<String, JsError> {
+        let shard: Shard = serde_json::from_str(shard).map_err(failed)?;
+        let judge = Judge::load(shard, config.as_deref(), self.placement.clone())?;
+        let about = judge.about();
+        self.judge = Some(judge);
+        Ok(about)
     }
 
     /// Loads a file of edits, as the command line writes and reads it; JSON: what it does.

@@ -3,21 +3,27 @@
 //! A weight is a whole number up to 127 times the scale of its output and block of inputs. Products are those of `f32`:
 //! the numbers are converted on their way from memory, and a block's sums are multiplied by their scales.
 
-use super::kernel::{BLOCK, Block, WIDTH, Weights};
+use super::kernel::{self, BLOCK, Block, WIDTH, Weights};
 
-/// The largest weight of each output becomes ±127.
+/// The largest weight of each output becomes ±127, or, where its scale is rounded up much, ±126.
 pub(super) fn rounded(numbers: &Weights<f32>) -> Block<i8> {
-    let mut block = Block { weights: [[0; WIDTH]; BLOCK], scales: [0.0; WIDTH] };
+    let mut block = Block { weights: [[0; WIDTH]; BLOCK], scales: [0; WIDTH] };
     for output in 0..WIDTH {
         let largest = largest(numbers.iter().map(|row| row[output]));
-        block.scales[output] = largest / 127.0;
+        block.scales[output] = upper_half(largest / 127.0);
         // Below, the factor overflows; that little counts as nothing.
-        let factor = if largest > 1e-33 { 127.0 / largest } else { 0.0 };
+        let factor = if largest > 1e-33 { kernel::widened(block.scales[output]).recip() } else { 0.0 };
         for (weights, row) in block.weights.iter_mut().zip(numbers) {
             weights[output] = whole(row[output] * factor) as i8;
         }
     }
     block
+}
+
+/// The smallest number that is not below `number` and has nothing in the lower half of its bits; what is no number stays
+/// none.
+fn upper_half(number: f32) -> u16 {
+    if number.is_nan() { 0x7fc0 } else { (number.to_bits().next_multiple_of(1 << 16) >> 16) as u16 }
 }
 
 /// The largest of the numbers without their signs. One that is none counts as larger than all, so that it makes the
@@ -45,13 +51,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_weight_of_an_output_is_exact_and_others_are_off_by_half_a_step() {
+    fn weights_fill_the_range_and_are_off_by_half_a_step() {
         let number = |input: usize, output: usize| ((input * 7919 + output * 31) % 1009) as f32 / 500.0 - 1.0;
         let numbers = std::array::from_fn(|input| std::array::from_fn(|output| number(input, output)));
         let block = rounded(&numbers);
         for output in 0..WIDTH {
-            let step = block.scales[output];
-            assert_eq!(block.weights.iter().map(|row| row[output].unsigned_abs()).max(), Some(127));
+            let step = kernel::widened(block.scales[output]);
+            let largest = block.weights.iter().map(|row| row[output].unsigned_abs()).max();
+            assert!(matches!(largest, Some(126 | 127)), "{largest:?}");
             for (row, exact) in block.weights.iter().zip(&numbers) {
                 let error = (f32::from(row[output]) * step - exact[output]).abs();
                 assert!(error <= 0.5001 * step, "{error} of a step of {step}");
@@ -60,8 +67,18 @@ mod tests {
     }
 
     #[test]
+    fn scales_are_rounded_up_and_stay_what_they_are() {
+        for number in [0.0, 1e-40, 1e-9, 0.007_874_016, 1.0, 3.3, 1e30, f32::INFINITY] {
+            let rounded = kernel::widened(upper_half(number));
+            assert!(number <= rounded && rounded <= number * (1.0 + 1.0 / 128.0) + 1e-40, "{number} {rounded}");
+        }
+        assert!(kernel::widened(upper_half(f32::NAN)).is_nan());
+        assert!(kernel::widened(upper_half(f32::from_bits(0x7fff_ffff))).is_nan());
+    }
+
+    #[test]
     fn nothing_but_zeros_stays_zero() {
         let block = rounded(&[[0.0; WIDTH]; BLOCK]);
-        assert_eq!((block.weights, block.scales), ([[0; WIDTH]; BLOCK], [0.0; WIDTH]));
+        assert_eq!((block.weights, block.scales), ([[0; WIDTH]; BLOCK], [0; WIDTH]));
     }
 }

@@ -43,11 +43,18 @@ impl Scales for () {
     }
 }
 
-impl Scales for [f32; WIDTH] {
+/// The upper halves of 32-bit numbers: less to read, and what they round is rounded before the weights are.
+impl Scales for [u16; WIDTH] {
     #[inline(always)]
     fn add(&self, output: usize, sum: f32, y: f32) -> f32 {
-        y + sum * self[output]
+        y + sum * widened(self[output])
     }
+}
+
+/// The number whose upper half is this and whose lower half is nothing.
+#[inline(always)]
+pub(super) fn widened(upper_half: u16) -> f32 {
+    f32::from_bits(u32::from(upper_half) << 16)
 }
 
 /// Weights of [`BLOCK`] inputs and [`WIDTH`] outputs, those of one input side by side.
@@ -261,7 +268,7 @@ impl Element for f16 {
 }
 
 impl Element for i8 {
-    type Scales = [f32; WIDTH];
+    type Scales = [u16; WIDTH];
 
     #[inline(always)]
     fn decode<const N: usize, const FAST: bool>(weights: &[Self; N]) -> [f32; N] {

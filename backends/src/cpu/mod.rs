@@ -10,11 +10,11 @@ mod pack;
 mod product;
 mod taps;
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, iter, sync::Arc};
 
 use burn::{
     backend::{Flex, flex::FlexTensor},
-    tensor::{DType, Float, Tensor, TensorData, bf16},
+    tensor::{DType, Element, Float, Tensor, TensorData, bf16},
 };
 use half::f16;
 use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix, PackedTaps, TapValues, gated_silu};
@@ -79,36 +79,58 @@ impl CpuMatrix {
         Self { shape, format, panels }
     }
 
-    /// `x Wᵀ` for `x` `[rows, in]`, row-major.
-    fn multiply<T: Copy>(&self, x: &[T], rows: usize, number: impl Fn(T) -> f32) -> Vec<f32> {
-        product::multiply(&self.panels, self.shape, x, rows, number)
+    /// `x Wᵀ` of every one of `matrices`, which are of one width.
+    fn multiply(matrices: &[&Self], x: Tensor<2>) -> Vec<Tensor<2>> {
+        let [rows, width] = x.dims();
+        for Self { shape, .. } in matrices {
+            assert_eq!(width, shape[1], "rows of {width} numbers times a matrix {shape:?}");
+        }
+        let x = here(x);
+        let same = "a contiguous tensor of this type";
+        match x.dtype() {
+            DType::F32 => Self::multiplied(matrices, x.as_slice().expect(same), rows, |x: f32| x, |y| y),
+            DType::F16 => {
+                Self::multiplied(matrices, x.as_slice().expect(same), rows, f16::to_f32, narrowed(f16::from_f32))
+            }
+            DType::BF16 => {
+                Self::multiplied(matrices, x.as_slice().expect(same), rows, bf16::to_f32, narrowed(bf16::from_f32))
+            }
+            other => panic!("{other:?} activations on the CPU"),
+        }
     }
+
+    /// [`Self::multiply`] for one type of element.
+    fn multiplied<T: Element>(
+        matrices: &[&Self],
+        x: &[T],
+        rows: usize,
+        number: impl Fn(T) -> f32,
+        element: impl Fn(Vec<f32>) -> Vec<T>,
+    ) -> Vec<Tensor<2>> {
+        let width = matrices.first().map_or(0, |matrix| matrix.shape[1]);
+        let factors: Vec<_> = matrices.iter().map(|matrix| (&matrix.panels, matrix.shape[0])).collect();
+        let tensor = |(y, matrix): (Vec<f32>, &&Self)| {
+            let y = TensorData::new(element(y), [rows, matrix.shape[0]]);
+            Tensor::<2, Float>::from_primitive::<Flex>(FlexTensor::from_data(y))
+        };
+        product::multiply(&factors, width, x, rows, number).into_iter().zip(matrices).map(tensor).collect()
+    }
+}
+
+/// Numbers as those of a smaller type.
+fn narrowed<T>(element: fn(f32) -> T) -> impl Fn(Vec<f32>) -> Vec<T> {
+    move |y| y.into_iter().map(element).collect()
 }
 
 impl PackedMatrix for CpuMatrix {
     fn product(&self, x: Tensor<2>) -> Tensor<2> {
-        let [rows, width] = x.dims();
-        let [out, expected] = self.shape;
-        assert_eq!(width, expected, "rows of {width} numbers times a matrix {:?}", self.shape);
-        let x = here(x);
-        let same = "a contiguous tensor of this type";
-        let shape = [rows, out];
-        let y = match x.dtype() {
-            DType::F32 => {
-                let y = self.multiply(x.as_slice().expect(same), rows, |value: f32| value);
-                TensorData::new(y, shape)
-            }
-            DType::F16 => {
-                let y = self.multiply(x.as_slice().expect(same), rows, f16::to_f32);
-                TensorData::new(y.into_iter().map(f16::from_f32).collect(), shape)
-            }
-            DType::BF16 => {
-                let y = self.multiply(x.as_slice().expect(same), rows, bf16::to_f32);
-                TensorData::new(y.into_iter().map(bf16::from_f32).collect(), shape)
-            }
-            other => panic!("{other:?} activations on the CPU"),
-        };
-        Tensor::<2, Float>::from_primitive::<Flex>(FlexTensor::from_data(y))
+        Self::multiply(&[self], x).remove(0)
+    }
+
+    fn products(&self, others: &[&dyn PackedMatrix], x: Tensor<2>) -> Vec<Tensor<2>> {
+        let others = others.iter().map(|other| (*other as &dyn Any).downcast_ref());
+        let matrices: Option<Vec<&Self>> = iter::once(Some(self)).chain(others).collect();
+        Self::multiply(&matrices.expect("one backend packs all matrices of a model"), x)
     }
 
     fn gelu(&self, y: Tensor<2>) -> Tensor<2> {

@@ -25,6 +25,12 @@ fn matrix(format: WeightFormat, shape: [usize; 2], weights: &[f32]) -> CpuMatrix
     CpuMatrix::new(format, shape, &MatrixValues::F32(weights.into()))
 }
 
+/// `x Wᵀ` for `x` `[rows, in]`.
+fn product(matrix: &CpuMatrix, x: &[f32], rows: usize) -> Vec<f32> {
+    let [out, width] = matrix.shape;
+    product::multiply(&[(&matrix.panels, out)], width, x, rows, |value| value).remove(0)
+}
+
 fn exact([out, width]: [usize; 2], weights: &[f32], x: &[f32]) -> Vec<f64> {
     let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
     x.chunks(width).flat_map(|x| weights.chunks(width).take(out).map(move |w| dot(x, w))).collect()
@@ -51,7 +57,7 @@ fn formats_lose_what_they_say() {
     let (weights, x) = (normal(1, shape[0] * shape[1]), normal(2, 8 * shape[1]));
     let expected = exact(shape, &weights, &x);
     for format in FORMATS {
-        let error = relative_error(&matrix(format, shape, &weights).multiply(&x, 8, |value| value), &expected);
+        let error = relative_error(&product(&matrix(format, shape, &weights), &x, 8), &expected);
         eprintln!("{format}: relative error {error:.2e}");
         assert!(error < bound(format), "{format}: {error}");
     }
@@ -63,9 +69,9 @@ fn a_row_is_the_same_in_every_batch() {
     let (weights, x) = (normal(3, shape[0] * shape[1]), normal(4, 150 * shape[1]));
     for format in FORMATS {
         let matrix = matrix(format, shape, &weights);
-        let all = matrix.multiply(&x, 150, |value| value);
+        let all = product(&matrix, &x, 150);
         for rows in [1, 2, 3, 4, 5, 6, 7, 8, 16, 72, 73] {
-            let some = matrix.multiply(&x[..rows * shape[1]], rows, |value| value);
+            let some = product(&matrix, &x[..rows * shape[1]], rows);
             assert!(some.iter().zip(&all).all(|(a, b)| a.to_bits() == b.to_bits()), "{format}, {rows} rows");
         }
     }
@@ -79,9 +85,29 @@ fn a_row_is_the_same_on_every_number_of_threads() {
         let matrix = matrix(format, shape, &weights);
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| matrix.multiply(&x, 4, |value| value))
+            pool.install(|| product(&matrix, &x, 4))
         };
         assert_eq!(on(1), on(3), "{format}");
+    }
+}
+
+#[test]
+fn several_matrices_at_once_are_what_they_are_one_by_one() {
+    let width = 300;
+    let shapes = [[500, width], [1, width], [33, width]];
+    let device = Device::flex();
+    for (format, rows) in FORMATS.into_iter().flat_map(|format| [(format, 1), (format, 5), (format, 150)]) {
+        let packer = CpuPacker::new(format);
+        let pack = |[out, width]: [usize; 2]| {
+            packer.pack([out, width], MatrixValues::F32(normal(out as u64, out * width).into()))
+        };
+        let matrices = shapes.map(pack);
+        let x = Tensor::<2>::from_data(TensorData::new(normal(17, rows * width), [rows, width]), &device);
+        let all = matrices[0].products(&[&*matrices[1], &*matrices[2]], x.clone());
+        assert_eq!(all.len(), 3);
+        for (found, matrix) in all.into_iter().zip(matrices) {
+            assert_eq!(found.into_data(), matrix.product(x.clone()).into_data(), "{format}, {rows} rows");
+        }
     }
 }
 
@@ -90,7 +116,7 @@ fn numbers_that_are_none_stay_visible() {
     for (format, bad) in FORMATS.into_iter().flat_map(|format| [(format, f32::NAN), (format, f32::INFINITY)]) {
         let mut weights = vec![1.0; 40 * 70];
         weights[3 * 70 + 5] = bad;
-        let y = matrix(format, [40, 70], &weights).multiply(&[1.0; 70], 1, |value| value);
+        let y = product(&matrix(format, [40, 70], &weights), &[1.0; 70], 1);
         assert!(!y[3].is_finite(), "{format} hides {bad}");
         assert!(y.iter().enumerate().all(|(output, y)| output == 3 || (y - 70.0).abs() < 1.0), "{format}: {y:?}");
     }
@@ -98,7 +124,7 @@ fn numbers_that_are_none_stay_visible() {
 
 #[test]
 fn what_is_too_large_for_half_precision_is_kept_whole() {
-    let y = matrix(WeightFormat::F16, [1, 1], &[1e6]).multiply(&[1.0], 1, |value| value);
+    let y = product(&matrix(WeightFormat::F16, [1, 1], &[1e6]), &[1.0], 1);
     assert_eq!(y, [1e6]);
 }
 
@@ -107,8 +133,8 @@ fn half_precision_checkpoints_lose_nothing_in_half_precision() {
     let weights: Vec<f16> = normal(7, 64 * 128).into_iter().map(|value| f16::from_f32(value * 1e-3)).collect();
     let values = MatrixValues::F16(weights.as_slice().into());
     let x = normal(8, 128);
-    let product = |format| CpuMatrix::new(format, [64, 128], &values).multiply(&x, 1, |value| value);
-    assert_eq!(product(WeightFormat::F32), product(WeightFormat::F16));
+    let found = |format| product(&CpuMatrix::new(format, [64, 128], &values), &x, 1);
+    assert_eq!(found(WeightFormat::F32), found(WeightFormat::F16));
 }
 
 #[test]
@@ -140,7 +166,7 @@ proptest! {
         let (weights, x) = (normal(seed, out * width), normal(!seed, rows * width));
         let expected = exact([out, width], &weights, &x);
         for format in FORMATS {
-            let found = matrix(format, [out, width], &weights).multiply(&x, rows, |value| value);
+            let found = product(&matrix(format, [out, width], &weights), &x, rows);
             prop_assert_eq!(found.len(), expected.len());
             // A few numbers may cancel: the bound is for the size of what is added.
             let size = (rows as f64 * out as f64 * width as f64).sqrt();

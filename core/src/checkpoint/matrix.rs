@@ -1,6 +1,6 @@
 //! Matrices on their way from a checkpoint into the form that a backend keeps them in.
 
-use std::{borrow::Cow, fmt::Debug, sync::Arc};
+use std::{any::Any, borrow::Cow, fmt::Debug, sync::Arc};
 
 use burn::tensor::{
     Tensor,
@@ -46,12 +46,19 @@ impl MatrixValues<'_> {
 }
 
 /// A matrix that a backend keeps in a form of its own.
-pub trait PackedMatrix: Debug + Send + Sync {
+pub trait PackedMatrix: Any + Debug + Send + Sync {
     /// `x Wᵀ`.
     ///
     /// # Shapes
     /// - `x`: `[rows, in]`; result: `[rows, out]`, of the same element type
     fn product(&self, x: Tensor<2>) -> Tensor<2>;
+
+    /// The products of the same rows with this matrix and `others`, which the same packer made; together they may be
+    /// faster than one by one. No bit depends on it.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`; result: `[rows, out]` each, this matrix's first
+    fn products(&self, others: &[&dyn PackedMatrix], x: Tensor<2>) -> Vec<Tensor<2>>;
 
     /// The exact GELU of every element; a backend may know a faster way than Burn's.
     ///

@@ -141,6 +141,16 @@ impl Recorder {
         }
     }
 
+    /// The last step that was recorded in the batch that is running, `[row, 1, unit, feature]`; sums have none.
+    pub(crate) fn latest(&self) -> Option<Tensor<4>> {
+        if matches!(self.reduce, Reduce::MeanTime | Reduce::MeanPrompts) {
+            return None;
+        }
+        let last = self.chunks.last()?;
+        let steps = last.dims()[1];
+        Some(last.clone().narrow(1, steps - 1, 1))
+    }
+
     pub(crate) fn end_batch(&mut self) {
         let chunks = std::mem::take(&mut self.chunks);
         if chunks.is_empty() {

@@ -180,6 +180,15 @@ impl Hooks {
         output
     }
 
+    /// What was recorded last at `point` in the batch that is running, for those who watch a run; [`super::Reduce::MeanTime`]
+    /// and [`super::Reduce::MeanPrompts`] keep sums instead.
+    ///
+    /// # Shapes
+    /// - result: `[row, 1, head, feature]`, the rows of the conditional branch first
+    pub fn latest(&self, point: HookPoint) -> Option<Tensor<4>> {
+        self.recorders.get(&point)?.iter().find_map(Recorder::latest)
+    }
+
     /// Reports what went wrong inside the model.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ pub struct Annotation {
 }
 
 /// Whole tempi without a fraction, as they are published.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+#[cfg_attr(target_pointer_width = "64", expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references"))]
 fn whole<S: serde::Serializer>(bpm: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     let rounded = *bpm as i64;
     if rounded as f64 == *bpm { serializer.serialize_i64(rounded) } else { serializer.serialize_f64(*bpm) }

@@ -60,6 +60,19 @@ impl Attention {
         self.split(hooks, at(Inner::Q), self.q_proj.forward(x))
     }
 
+    /// Queries, keys and values of the same `x`, in one pass where a backend can; shapes as in [`Self::queries`].
+    pub fn queries_keys_values(
+        &self,
+        hooks: &mut Hooks,
+        at: impl Fn(Inner) -> HookPoint,
+        x: Tensor<3>,
+    ) -> [Tensor<4>; 3] {
+        let [q, k, v] = Linear::forward_all([&self.q_proj, &self.k_proj, &self.v_proj], x);
+        let q = self.split(hooks, at(Inner::Q), q);
+        let k = self.split(hooks, at(Inner::K), k);
+        [q, k, self.split(hooks, at(Inner::V), v)]
+    }
+
     /// Keys and values of `x`; shapes as in [`Self::queries`].
     pub fn keys_values(
         &self,
@@ -67,8 +80,7 @@ impl Attention {
         at: impl Fn(Inner) -> HookPoint,
         x: Tensor<3>,
     ) -> (Tensor<4>, Tensor<4>) {
-        let k = self.k_proj.forward(x.clone());
-        let v = self.v_proj.forward(x);
+        let [k, v] = Linear::forward_all([&self.k_proj, &self.v_proj], x);
         (self.split(hooks, at(Inner::K), k), self.split(hooks, at(Inner::V), v))
     }
 

@@ -53,6 +53,15 @@ impl Matrix {
         }
     }
 
+    /// [`Self::product`] of every one of `matrices`, which are of one width and placed alike.
+    fn products(matrices: &[&Self], x: &Tensor<2>) -> Vec<Tensor<2>> {
+        let packed: Option<Vec<&dyn PackedMatrix>> = matrices.iter().map(|matrix| matrix.packed.as_deref()).collect();
+        match packed.as_deref() {
+            Some([first, others @ ..]) => first.products(others, x.clone()),
+            _ => matrices.iter().map(|matrix| matrix.product(x.clone())).collect(),
+        }
+    }
+
     /// The exact GELU of a product.
     fn gelu(&self, y: Tensor<2>) -> Tensor<2> {
         match &self.packed {
@@ -96,6 +105,22 @@ impl Linear {
         y.reshape([batch, time, to])
     }
 
+    /// [`Self::forward`] of several layers on the same `x`, in one pass where a backend can.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, time, in]`; result: `[batch, time, out]` each
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: Tensor<3>) -> [Tensor<3>; N] {
+        let [batch, time, width] = x.dims();
+        let x = x.reshape([batch * time, width]);
+        let mut products = Matrix::products(&layers.map(|layer| &layer.weight), &x).into_iter();
+        layers.map(|layer| {
+            let Some(y) = products.next() else { unreachable!("there is a product for every matrix") };
+            let y = layer.with_bias(y);
+            let to = y.dims()[1];
+            y.reshape([batch, time, to])
+        })
+    }
+
     /// The exact GELU of [`Self::forward`].
     pub fn forward_gelu(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch, time, _] = x.dims();
@@ -115,7 +140,10 @@ impl Linear {
     /// `[batch, time, in]` → `[batch · time, out]`
     fn rows(&self, x: Tensor<3>) -> Tensor<2> {
         let [batch, time, width] = x.dims();
-        let y = self.weight.product(x.reshape([batch * time, width]));
+        self.with_bias(self.weight.product(x.reshape([batch * time, width])))
+    }
+
+    fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,

@@ -16,7 +16,7 @@ pub(crate) use conv::{Conv, ConvShape, ConvTranspose, folded};
 pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
 pub(crate) use taps::place;
-pub(crate) use tiles::{Local, in_tiles};
+pub(crate) use tiles::{Local, in_tiles, lengths, one_tile, reach};
 
 use burn::{
     module::{Module, Param, ParamId},

@@ -28,21 +28,49 @@ pub(crate) trait Local {
 /// # Shapes
 /// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`
 pub(crate) fn in_tiles<L: Local>(layers: &[L], x: &Tensor<3>, tile: usize) -> Tensor<3> {
-    let mut lengths = vec![x.dims()[1]];
+    let lengths = lengths(layers, x.dims()[1]);
+    let total = lengths[layers.len()];
+    let tile = tile.clamp(1, total);
+    let ranges = (0..total).step_by(tile).map(|start| start..(start + tile).min(total));
+    Tensor::cat(ranges.map(|range| one_tile(layers, &lengths, x, range)).collect(), 1)
+}
+
+/// Steps of the input of the first layer, `time`, then of the output of every layer.
+pub(crate) fn lengths<L: Local>(layers: &[L], time: usize) -> Vec<usize> {
+    let mut lengths = vec![time];
     for layer in layers {
         lengths.push(layer.steps(lengths[lengths.len() - 1]));
     }
-    let total = lengths[layers.len()];
-    let tile = tile.clamp(1, total);
-    let tiles = (0..total).step_by(tile).map(|start| {
-        let ranges = needed(layers, &lengths, start..(start + tile).min(total));
-        let x = x.clone().narrow(1, ranges[0].start, ranges[0].len());
-        layers.iter().zip(ranges.windows(2)).fold(x, |x, (layer, ranges)| {
-            let [up, down] = layer.ratio();
-            layer.forward(x).narrow(1, ranges[1].start - ranges[0].start / down * up, ranges[1].len())
-        })
-    });
-    Tensor::cat(tiles.collect(), 1)
+    lengths
+}
+
+/// The output steps `range` of all `layers`. Of `x` only the steps that they are made from have to be there yet, see
+/// [`reach`]; `lengths` are those of the whole signal.
+///
+/// # Shapes
+/// - `x`: `[batch, time, in]`; result: `[batch, range, out]`
+pub(crate) fn one_tile<L: Local>(layers: &[L], lengths: &[usize], x: &Tensor<3>, range: Range<usize>) -> Tensor<3> {
+    let ranges = needed(layers, lengths, range);
+    let x = x.clone().narrow(1, ranges[0].start, ranges[0].len());
+    layers.iter().zip(ranges.windows(2)).fold(x, |x, (layer, ranges)| {
+        let [up, down] = layer.ratio();
+        layer.forward(x).narrow(1, ranges[1].start - ranges[0].start / down * up, ranges[1].len())
+    })
+}
+
+/// How many output steps the first `known` steps of a signal decide, whatever comes after them.
+pub(crate) fn reach<L: Local>(layers: &[L], lengths: &[usize], known: usize) -> usize {
+    // The more outputs, the more inputs.
+    let (mut decided, mut too_many) = (0, lengths[layers.len()] + 1);
+    while too_many - decided > 1 {
+        let middle = decided.midpoint(too_many);
+        if needed(layers, lengths, 0..middle)[0].end <= known {
+            decided = middle;
+        } else {
+            too_many = middle;
+        }
+    }
+    decided
 }
 
 /// What the output steps `range` need: steps of the input of the first layer, then of the output of every layer.

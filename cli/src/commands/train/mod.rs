@@ -186,7 +186,7 @@ fn train<S: Study>(
             terms.extend(numbers);
             let told = format!("step {done} of {}: held-out loss {:.4}", settings.steps, terms["loss"]);
             bar.suspend(|| progress::note(&told));
-            record.held_out(done, terms)?;
+            record.held_out(done, &terms)?;
             if !sounds.is_empty() {
                 let folder = OutputFolder::open(&args.out.join("sounds"))?;
                 for (name, wave) in sounds {

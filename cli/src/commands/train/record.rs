@@ -1,6 +1,6 @@
 //! What a training leaves behind: its state, its numbers, its model.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io::Write, path::Path};
 
 use anyhow::{Context, Result};
 use safetensors::{Dtype, tensor::TensorView};
@@ -70,7 +70,7 @@ impl Record {
     }
 
     /// The means of the held-out clips after `step` steps.
-    pub(super) fn held_out(&mut self, step: usize, terms: BTreeMap<String, f64>) -> Result<()> {
+    pub(super) fn held_out(&mut self, step: usize, terms: &BTreeMap<String, f64>) -> Result<()> {
         self.lines.push(json!({"kind": "held_out", "step": step, "terms": terms}));
         self.write_lines()
     }
@@ -89,8 +89,11 @@ impl Record {
     }
 
     fn write_lines(&self) -> Result<()> {
-        let text: String = self.lines.iter().map(|line| format!("{line}\n")).collect();
-        self.folder.write(METRICS, text.as_bytes())?;
+        let mut text = vec![];
+        for line in &self.lines {
+            writeln!(text, "{line}")?;
+        }
+        self.folder.write(METRICS, &text)?;
         Ok(())
     }
 
@@ -192,8 +195,9 @@ fn halved(tensors: &[NamedTensor]) -> Result<Vec<u8>> {
 
 fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f64>>, steps: usize) -> String {
     let Settings { name, seed, batch, seconds, music, .. } = settings;
-    let rows: String =
-        held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |\n")).collect();
+    let rows: Vec<String> =
+        held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |")).collect();
+    let rows = rows.join("\n");
     let music =
         serde_json::to_value(music).ok().and_then(|music| music.as_str().map(str::to_owned)).unwrap_or_default();
     format!(
@@ -201,7 +205,7 @@ fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f
          - numbers in the checkpoint: {numbers}, 16 bits each (running means of the weights)\n\
          - data: `{music}`, {batch} clips of {seconds} s per step, none seen twice by the codec; held-out clips by another seed\n\
          - budget: {steps} of {} steps, seed {seed}\n\n\
-         ## Measured on held-out clips\n\n| what | value |\n|---|---|\n{rows}\n\
+         ## Measured on held-out clips\n\n| what | value |\n|---|---|\n{rows}\n\n\
          ## Limits\n\nIt has heard nothing but its synthetic music: expect little of real recordings. What it learnt is only as \
          true as the numbers above.\n",
         settings.steps

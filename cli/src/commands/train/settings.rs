@@ -53,7 +53,6 @@ pub(super) enum Music {
 /// What is trained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(super) enum Model {
     /// An EnCodec.
     Codec { loss: CodecWeights, config: EncodecConfig },

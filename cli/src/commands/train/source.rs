@@ -84,7 +84,7 @@ impl Source {
 /// The template's sentence for every other phrase, one of its paraphrases for the rest.
 fn described(phrase: &Phrase) -> String {
     let variant = (phrase.seed / 1024) % (2 * CAPTION_VARIANTS);
-    caption(phrase, if variant < CAPTION_VARIANTS { 0 } else { variant - CAPTION_VARIANTS })
+    caption(phrase, variant.saturating_sub(CAPTION_VARIANTS))
 }
 
 /// Exactly `samples` samples: a phrase's length in seconds may round to one more or less.

@@ -28,6 +28,13 @@ struct LstmLayer {
     width: usize,
 }
 
+/// What an [`Lstm`] remembers between stretches of a signal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LstmState {
+    /// By layer, hidden state and cell, `[batch, width]`; none before the first step.
+    layers: Vec<Option<[Tensor<2>; 2]>>,
+}
+
 impl Lstm {
     /// Takes `lstm.{weight,bias}_{ih,hh}_l{layer}`.
     pub(super) fn load(weights: &Weights, width: usize, layers: usize) -> Result<Self, LoadError> {
@@ -39,11 +46,18 @@ impl Lstm {
     /// # Shapes
     /// - `x`, result: `[batch, time, width]`
     pub(super) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        self.go_on(&mut LstmState::default(), x)
+    }
+
+    /// As [`Self::forward`], after what `state` has seen; it has seen `x` then as well.
+    pub(super) fn go_on(&self, state: &mut LstmState, x: Tensor<3>) -> Tensor<3> {
         let [batch, time, width] = x.dims();
+        state.layers.resize_with(self.layers.len(), || None);
         // Time first, so that a step is one block of memory.
         let x = x.swap_dims(0, 1);
         let rows = x.clone().reshape([time * batch, width]);
-        let y = self.layers.iter().fold(rows, |rows, layer| layer.forward(rows, batch));
+        let layers = self.layers.iter().zip(&mut state.layers);
+        let y = layers.fold(rows, |rows, (layer, state)| layer.forward(state, rows, batch));
         (y.reshape([time, batch, width]) + x).swap_dims(0, 1)
     }
 }
@@ -66,27 +80,27 @@ impl LstmLayer {
     ///
     /// # Shapes
     /// - `x`, result: `[time · batch, width]`
-    fn forward(&self, x: Tensor<2>, batch: usize) -> Tensor<2> {
+    fn forward(&self, state: &mut Option<[Tensor<2>; 2]>, x: Tensor<2>, batch: usize) -> Tensor<2> {
         let time = x.dims()[0] / batch;
         let width = self.width;
         let inputs = self.weight_ih.product(x) + self.bias.val().unsqueeze();
         let mut states: Vec<Tensor<2>> = Vec::with_capacity(time);
-        let mut cell: Option<Tensor<2>> = None;
         for step in 0..time {
             let input = inputs.clone().narrow(0, step * batch, batch);
-            let gates = match states.last() {
-                Some(hidden) => self.weight_hh.product(hidden.clone()) + input,
-                None => input,
+            let (gates, cell) = match state.take() {
+                Some([hidden, cell]) => (self.weight_hh.product(hidden) + input, Some(cell)),
+                None => (input, None),
             };
             let gate = |from: usize, gates: usize, of: &Tensor<2>| of.clone().narrow(1, from * width, gates * width);
             let open = sigmoid(gate(0, 2, &gates));
             let fresh = gate(0, 1, &open) * tanh(gate(2, 1, &gates));
-            let now = match cell.take() {
+            let now = match cell {
                 Some(before) => before * gate(1, 1, &open) + fresh,
                 None => fresh,
             };
-            states.push(sigmoid(gate(3, 1, &gates)) * tanh(now.clone()));
-            cell = Some(now);
+            let hidden = sigmoid(gate(3, 1, &gates)) * tanh(now.clone());
+            states.push(hidden.clone());
+            *state = Some([hidden, now]);
         }
         Tensor::cat(states, 0)
     }

@@ -10,6 +10,7 @@ mod config;
 mod lstm;
 mod quantizer;
 mod seanet;
+mod stream;
 
 use burn::{
     module::Module,
@@ -19,6 +20,7 @@ use burn::{
 pub use config::EncodecConfig;
 use quantizer::Quantizer;
 use seanet::Seanet;
+pub use stream::AudioStream;
 
 use crate::checkpoint::{LoadError, Weights};
 
@@ -86,15 +88,8 @@ impl Encodec {
     /// # Panics
     /// As [`Self::decode`]; if the codebooks do not divide by `channels`, or the model itself is not mono.
     pub fn decode_channels(&self, codes: Tensor<3, Int>, channels: usize, chunk_frames: usize) -> Tensor<3> {
-        if channels == 1 {
-            return self.decode_chunked(codes, chunk_frames);
-        }
-        let [batch, codebooks, frames] = codes.dims();
-        let codes = codes.reshape([batch, codebooks / channels, channels, frames]).swap_dims(1, 2);
-        let codes = codes.reshape([batch * channels, codebooks / channels, frames]);
-        let audio = self.decode_chunked(codes, chunk_frames);
-        let samples = audio.dims()[2];
-        audio.reshape([batch, channels, samples])
+        let batch = codes.dims()[0];
+        joined(self.decode_chunked(by_channel(codes, channels), chunk_frames), batch, channels)
     }
 
     /// What each layer of the decoder puts out, the audio last.
@@ -180,4 +175,23 @@ impl Encodec {
 /// Outputs of all layers with the axes in the order of the reference.
 fn layers(stack: &Seanet, x: Tensor<3>) -> Vec<Tensor<3>> {
     stack.outputs(x).into_iter().map(|output| output.swap_dims(1, 2)).collect()
+}
+
+/// Codes of several channels as those of a larger batch.
+fn by_channel(codes: Tensor<3, Int>, channels: usize) -> Tensor<3, Int> {
+    if channels == 1 {
+        return codes;
+    }
+    let [batch, codebooks, frames] = codes.dims();
+    let codes = codes.reshape([batch, codebooks / channels, channels, frames]).swap_dims(1, 2);
+    codes.reshape([batch * channels, codebooks / channels, frames])
+}
+
+/// Undoes [`by_channel`] for audio.
+fn joined(audio: Tensor<3>, batch: usize, channels: usize) -> Tensor<3> {
+    if channels == 1 {
+        return audio;
+    }
+    let samples = audio.dims()[2];
+    audio.reshape([batch, channels, samples])
 }

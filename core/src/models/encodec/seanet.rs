@@ -4,10 +4,13 @@ use std::ops::Range;
 
 use burn::{module::Module, tensor::Tensor};
 
-use super::{EncodecConfig, lstm::Lstm};
+use super::{
+    EncodecConfig,
+    lstm::{Lstm, LstmState},
+};
 use crate::{
     checkpoint::{LoadError, Weights},
-    nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, elu, in_tiles},
+    nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, elu, in_tiles, lengths, one_tile, reach},
 };
 
 /// Layers one after another, numbered as in the checkpoint.
@@ -17,7 +20,7 @@ pub(super) struct Seanet {
 }
 
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a model has a few dozen")]
+#[cfg_attr(target_pointer_width = "64", expect(clippy::large_enum_variant, reason = "a model has a few dozen"))]
 enum Layer {
     Conv(Conv),
     ConvTranspose(ConvTranspose),
@@ -89,13 +92,85 @@ impl Seanet {
         self.layers.iter().map(output).collect()
     }
 
+    /// [`Self::forward`] of a signal of `time` steps that comes in pieces.
+    pub(super) fn stream(&self, time: usize) -> SeanetStream<'_> {
+        let at = self.recurrent();
+        let before = Part::new(&self.layers[..at], time);
+        let after = Part::new(&self.layers[at + 1..], before.total());
+        let Layer::Lstm(lstm) = &self.layers[at] else { unreachable!("this is where it is") };
+        SeanetStream { local: [before, after], lstm, state: LstmState::default() }
+    }
+
+    /// Index of the recurrent layer, which every stack has.
+    fn recurrent(&self) -> usize {
+        let found = self.layers.iter().rposition(|layer| matches!(layer, Layer::Lstm(_)));
+        found.expect("both constructors push one")
+    }
+
     /// As [`Self::forward`], but what comes after the recurrent layer is computed for `chunk` of its steps at a time.
     pub(super) fn forward_chunked(&self, x: Tensor<3>, chunk: usize) -> Tensor<3> {
-        let first_local = self.layers.iter().rposition(|layer| matches!(layer, Layer::Lstm(_))).map_or(0, |at| at + 1);
-        let (whole, local) = self.layers.split_at(first_local);
+        let (whole, local) = self.layers.split_at(self.recurrent() + 1);
         let x = whole.iter().fold(x, |x, layer| layer.forward(x));
         let hop: usize = local.iter().map(|layer| layer.ratio()[0]).product();
         in_tiles(local, &x, chunk.max(1).saturating_mul(hop))
+    }
+}
+
+/// A decoder's stack on its way through a signal whose length is known before its steps are.
+#[derive(Debug)]
+pub(super) struct SeanetStream<'a> {
+    /// Before and after the recurrent layer.
+    local: [Part<'a>; 2],
+    lstm: &'a Lstm,
+    state: LstmState,
+}
+
+/// Layers of a stream that look a few steps around them.
+#[derive(Debug)]
+struct Part<'a> {
+    layers: &'a [Layer],
+    /// Of the whole signal, see [`lengths`].
+    lengths: Vec<usize>,
+    /// What has come in.
+    seen: Option<Tensor<3>>,
+    /// Steps that were given out.
+    given: usize,
+}
+
+impl<'a> Part<'a> {
+    fn new(layers: &'a [Layer], time: usize) -> Self {
+        Self { layers, lengths: lengths(layers, time), seen: None, given: 0 }
+    }
+
+    /// Steps of the whole output.
+    fn total(&self) -> usize {
+        self.lengths[self.layers.len()]
+    }
+
+    fn push(&mut self, x: Tensor<3>) -> Option<Tensor<3>> {
+        let seen = match self.seen.take() {
+            Some(seen) => Tensor::cat(vec![seen, x], 1),
+            None => x,
+        };
+        let known = seen.dims()[1];
+        assert!(known <= self.lengths[0], "{known} steps of a signal of {}", self.lengths[0]);
+        let range = self.given..reach(self.layers, &self.lengths, known);
+        let output = (!range.is_empty()).then(|| one_tile(self.layers, &self.lengths, &seen, range.clone()));
+        self.seen = Some(seen);
+        self.given = range.end.max(self.given);
+        output
+    }
+}
+
+impl SeanetStream<'_> {
+    /// Takes the next steps; those of the output that are certain now, if there are any.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, time, in]`; result: `[batch, time, channel]`
+    pub(super) fn push(&mut self, x: Tensor<3>) -> Option<Tensor<3>> {
+        let [before, after] = &mut self.local;
+        let x = before.push(x)?;
+        after.push(self.lstm.go_on(&mut self.state, x))
     }
 }
 

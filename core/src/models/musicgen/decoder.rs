@@ -227,8 +227,7 @@ impl Layer {
     ) -> Tensor<3> {
         let at = |inner| Site::SelfAttn(inner).of(layer);
         let x = self.self_attn_layer_norm.forward(x);
-        let q = self.self_attn.queries(hooks, at, x.clone());
-        let (k, v) = self.self_attn.keys_values(hooks, at, x);
+        let [q, k, v] = self.self_attn.queries_keys_values(hooks, at, x);
         let past = state.remember(layer, k, v);
         self.self_attn.attend(hooks, at, q, past, self.scale, causal.cloned())
     }

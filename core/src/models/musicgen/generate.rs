@@ -5,11 +5,11 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{ExecutionError, Int, Tensor, TensorData};
+use burn::tensor::ExecutionError;
 
-use super::{Columns, DecoderState, DelayPattern, Lane, MusicGen, Sampling, SequenceKey, Text};
+use super::{DelayPattern, Lane, MusicGen, Sampling, SequenceKey, Text, window::Run};
 use crate::{
-    hooks::{Capture, HookError, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec},
+    hooks::{HookError, Hooks},
     models::t5::TokenIds,
 };
 
@@ -73,6 +73,18 @@ pub struct Progress {
     pub total: usize,
 }
 
+/// What those who listen to a run hear after every step.
+#[derive(Debug)]
+pub struct Step<'a> {
+    /// How far it is.
+    pub progress: Progress,
+    /// The frame whose last token was chosen in this step, by sequence a token of every codebook. Frames come in their
+    /// order; none while the first is incomplete, and none that was given.
+    pub frame: Option<Vec<Vec<u32>>>,
+    /// With what was recorded so far, see [`Hooks::latest`].
+    pub hooks: &'a Hooks,
+}
+
 /// A choice so close that another device may choose otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Tie {
@@ -83,9 +95,6 @@ pub struct Tie {
     /// How close, see [`super::Choice::margin`].
     pub margin: f64,
 }
-
-/// Margin below which a choice counts as tied: some ten roundings of a 32-bit number.
-const TIED: f64 = 1e-6;
 
 /// What was generated.
 #[derive(Debug, Clone, Default)]
@@ -146,15 +155,7 @@ impl MusicGen {
         if prompts.is_empty() {
             return Ok(Generation::default());
         }
-        let ids: Vec<TokenIds> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-        let text = self.encode_text(hooks, &ids);
-        let layers = self.config().decoder.num_hidden_layers;
-        let sequence = |(index, prompt): (usize, &Prompt)| Sequence {
-            lane: Lane::alone(index, layers),
-            key: prompt.key.clone(),
-            start: prompt.start.clone(),
-        };
-        let sequences: Vec<Sequence> = prompts.iter().enumerate().map(sequence).collect();
+        let (text, sequences) = self.sequences(hooks, prompts);
         self.generate_sequences(hooks, &text, &sequences, how, watch).await
     }
 
@@ -172,6 +173,25 @@ impl MusicGen {
         sequences: &[Sequence],
         how: &Generate,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Generation, GenerateError> {
+        self.generate_heard(hooks, text, sequences, how, async |step: Step<'_>| watch(step.progress)).await
+    }
+
+    /// As [`Self::generate_sequences`], with a listener that hears the codes while they are written, and may take its time:
+    /// the run waits for it.
+    ///
+    /// # Errors
+    /// As [`Self::generate_sequences`].
+    ///
+    /// # Panics
+    /// As [`Self::generate_sequences`].
+    pub async fn generate_heard(
+        &self,
+        hooks: &mut Hooks,
+        text: &Text,
+        sequences: &[Sequence],
+        how: &Generate,
+        mut listen: impl AsyncFnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
         let Some(first) = sequences.first() else { return Ok(Generation::default()) };
         let given = |sequence: &Sequence| sequence.start.first().map_or(0, Vec::len);
@@ -193,12 +213,8 @@ impl MusicGen {
         let mut done = 0;
         for window in &windows {
             let mut run = Run { model: self, how, text, sequences, offset: window.offset, ties: &mut result.first_tie };
-            let codes = run
-                .window(hooks, &start, window.frames, &mut || {
-                    done += 1;
-                    watch(Progress { done, total })
-                })
-                .await?;
+            let codes = run.window(hooks, &start, window.frames, [done, total], &mut listen).await?;
+            done += window.steps;
             for (all, new) in result.codes.iter_mut().zip(&codes) {
                 for (all, new) in all.iter_mut().zip(new) {
                     all.extend_from_slice(&new[window.given..]);
@@ -244,152 +260,4 @@ struct Planned {
     frames: usize,
     /// Calls of the decoder.
     steps: usize,
-}
-
-/// A batch in one window.
-struct Run<'a> {
-    model: &'a MusicGen,
-    how: &'a Generate,
-    text: &'a Text,
-    sequences: &'a [Sequence],
-    offset: usize,
-    ties: &'a mut [Option<Tie>],
-}
-
-impl Run<'_> {
-    async fn window(
-        &mut self,
-        hooks: &mut Hooks,
-        start: &[Vec<Vec<u32>>],
-        frames: usize,
-        watch: &mut dyn FnMut() -> ControlFlow<()>,
-    ) -> Result<Vec<Vec<Vec<u32>>>, GenerateError> {
-        let config = &self.model.config().decoder;
-        let pattern = DelayPattern { codebooks: config.num_codebooks, channels: config.audio_channels, frames };
-        let given = start[0][0].len();
-        let mut codes = start.to_vec();
-        for row in codes.iter_mut().flatten() {
-            row.resize(frames, config.pad_token_id);
-        }
-        let mut state = self.state(hooks, &self.lanes(), pattern.columns() - 1);
-        let mut from = 0;
-        for column in given + 1..pattern.columns() {
-            let input = self.input(state.layout().entering(), &pattern, &codes, from, column);
-            let logits = self.model.decoder.forward(hooks, &mut state, input, Columns::Last);
-            let logits = guided(state.layout().branches(logits), self.how.guidance);
-            hooks.check()?;
-            let logits: Vec<f32> =
-                logits.cast(burn::tensor::DType::F32).into_data_async().await?.try_to_vec().unwrap_or_default();
-            if let Some(bad) = logits.iter().position(|logit| !logit.is_finite()) {
-                let sequence = bad / (config.num_codebooks * config.vocab_size);
-                let step = self.offset + column;
-                let origin = self.locate(&pattern, &codes, column).await?;
-                return Err(GenerateError::NonFinite { step, sequence, origin });
-            }
-            self.choose(&pattern, &mut codes, column, given, &logits);
-            from = column;
-            if watch().is_break() {
-                return Err(GenerateError::Cancelled);
-            }
-        }
-        Ok(codes)
-    }
-
-    fn lanes(&self) -> Vec<Lane> {
-        self.sequences.iter().map(|sequence| sequence.lane.clone()).collect()
-    }
-
-    fn state(&self, hooks: &mut Hooks, lanes: &[Lane], capacity: usize) -> DecoderState {
-        let guided = self.how.guidance != 1.0;
-        let state = DecoderState::of_lanes(&self.model.decoder, hooks, self.text, lanes, guided, capacity);
-        state.with_first_step(self.offset)
-    }
-
-    /// Columns `from..to` of `rows` (branch and sequence): `[row, codebook, time]`.
-    fn input(
-        &self,
-        rows: &[(usize, usize)],
-        pattern: &DelayPattern,
-        codes: &[Vec<Vec<u32>>],
-        from: usize,
-        to: usize,
-    ) -> Tensor<3, Int> {
-        let pad = self.model.config().decoder.pad_token_id;
-        let mut flat = Vec::with_capacity(rows.len() * pattern.codebooks * (to - from));
-        for &(branch, sequence) in rows {
-            let seen = &codes[self.sequences[sequence].lane.fed_by[branch]];
-            let columns: Vec<Vec<u32>> = (from..to).map(|column| pattern.column(seen, column, pad)).collect();
-            for codebook in 0..pattern.codebooks {
-                flat.extend(columns.iter().map(|column| i64::from(column[codebook])));
-            }
-        }
-        let shape = [rows.len(), pattern.codebooks, to - from];
-        Tensor::from_data(TensorData::new(flat, shape), &self.model.device())
-    }
-
-    fn choose(
-        &mut self,
-        pattern: &DelayPattern,
-        codes: &mut [Vec<Vec<u32>>],
-        column: usize,
-        given: usize,
-        logits: &[f32],
-    ) {
-        let vocabulary = self.model.config().decoder.vocab_size;
-        let rows = codes.iter_mut().flatten().zip(logits.chunks_exact(vocabulary));
-        for (index, (row, logits)) in rows.enumerate() {
-            let (sequence, codebook) = (index / pattern.codebooks, index % pattern.codebooks);
-            let Some(frame) = pattern.frame(codebook, column).filter(|&frame| frame >= given) else { continue };
-            let step = self.offset + column;
-            let choice = self.how.sampling.choose(logits, &self.sequences[sequence].key, codebook, step);
-            row[frame] = choice.token;
-            if choice.margin < TIED && self.ties[sequence].is_none() {
-                self.ties[sequence] = Some(Tie { step, codebook, margin: choice.margin });
-            }
-        }
-    }
-
-    /// Runs the columns before `column` again and looks for the first layer whose output is not finite.
-    async fn locate(
-        &self,
-        pattern: &DelayPattern,
-        codes: &[Vec<Vec<u32>>],
-        column: usize,
-    ) -> Result<String, GenerateError> {
-        let points = self.model.decoder.points();
-        let sites = [Site::Embed, Site::ResidPost, Site::FinalNorm];
-        // Whatever they share, each sequence by itself, so that a layer's tensor holds all of them.
-        let deepest = self.sequences.iter().map(|sequence| sequence.lane.depth).max().unwrap_or(0);
-        let alone = |lane: Lane| Lane { depth: deepest, joins: [0; 2], ..lane };
-        let lanes: Vec<Lane> = self.lanes().into_iter().map(alone).collect();
-        let watched = points
-            .iter()
-            .filter(|point| sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < deepest));
-        let captures =
-            watched.map(|&point| Capture { points: Selector::point(point), reduce: Reduce::LastStep }).collect();
-        let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &points, &HookTensors::default())?;
-        let mut state = self.state(&mut hooks, &lanes, column);
-        let input = self.input(state.layout().entering(), pattern, codes, 0, column);
-        self.model.decoder.forward(&mut hooks, &mut state, input, Columns::Last);
-        let cache = hooks.finish()?;
-        let mut order: Vec<&HookPoint> = points.iter().collect();
-        order.retain(|point| cache.get(**point).is_some());
-        for point in order {
-            let Some(captured) = cache.get(*point) else { continue };
-            if captured.values().await?.iter().any(|value| !value.is_finite()) {
-                return Ok(format!("the first such number is in `{point}`"));
-            }
-        }
-        Ok("every layer is finite, so it is the heads or an edit of the logits".to_owned())
-    }
-}
-
-/// `uncond + guidance · (cond − uncond)` of the branches, or the only branch that there is.
-pub(crate) fn guided(branches: Vec<Tensor<4>>, guidance: f64) -> Tensor<4> {
-    let mut branches = branches.into_iter();
-    let Some(cond) = branches.next() else { unreachable!("there is a conditional branch") };
-    match branches.next() {
-        Some(uncond) => uncond.clone() + (cond - uncond) * guidance,
-        None => cond,
-    }
 }

@@ -11,6 +11,7 @@ mod load;
 mod pattern;
 mod sampling;
 mod state;
+mod window;
 
 use burn::{
     module::Module,
@@ -19,20 +20,20 @@ use burn::{
 
 pub use config::{DecoderActivation, DecoderConfig, GenerationConfig, MusicgenConfig};
 pub use decoder::{Columns, Decoder};
-pub(crate) use generate::guided;
-pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Sequence, Tie, Window};
+pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Sequence, Step, Tie, Window};
 pub use lanes::Lane;
 #[cfg(not(target_arch = "wasm32"))]
 pub use load::{Layout, MusicgenFiles};
 pub use pattern::DelayPattern;
 pub use sampling::{Choice, Sampling, SequenceKey};
 pub use state::{DecoderState, Text};
+pub(crate) use window::guided;
 
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Part},
     models::{
-        encodec::Encodec,
+        encodec::{AudioStream, Encodec},
         t5::{T5Encoder, TokenIds},
     },
     nn::Linear,
@@ -142,6 +143,27 @@ impl MusicGen {
         };
         let dtype: DType = states.dtype();
         Text { states: states * visible.float().cast(dtype).unsqueeze_dim::<3>(2), mask }
+    }
+
+    /// Sequences of a batch, one for each of `prompts`, and their text: what [`Self::generate`] begins with.
+    ///
+    /// # Shapes
+    /// - text: see [`Self::encode_text`]
+    pub fn sequences(&self, hooks: &mut Hooks, prompts: &[Prompt]) -> (Text, Vec<Sequence>) {
+        let ids: Vec<TokenIds> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+        let text = self.encode_text(hooks, &ids);
+        let layers = self.config.decoder.num_hidden_layers;
+        let sequence = |(index, prompt): (usize, &Prompt)| Sequence {
+            lane: Lane::alone(index, layers),
+            key: prompt.key.clone(),
+            start: prompt.start.clone(),
+        };
+        (text, prompts.iter().enumerate().map(sequence).collect())
+    }
+
+    /// Audio of codes that are still being written, `frames` in all, see [`AudioStream`].
+    pub fn audio_stream(&self, frames: usize) -> AudioStream<'_> {
+        AudioStream::new(&self.audio_encoder, self.config.decoder.audio_channels, frames)
     }
 
     /// Audio of whole codes.

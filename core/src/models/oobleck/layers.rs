@@ -26,7 +26,7 @@ pub(super) struct Stack {
 /// All convolutions but the first of each stack begin with a snake, `x + sin²(exp(α) x) / (exp(β) + 1e-9)` with `α` and `β`
 /// per channel.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a model has a few dozen")]
+#[cfg_attr(target_pointer_width = "64", expect(clippy::large_enum_variant, reason = "a model has a few dozen"))]
 enum Layer {
     Conv(Conv),
     ConvTranspose(ConvTranspose),

@@ -5,6 +5,7 @@
 //! hold NaN or infinities, are errors.
 
 mod config;
+mod described;
 mod labels;
 mod mel;
 mod vit;

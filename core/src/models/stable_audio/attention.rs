@@ -62,12 +62,19 @@ impl Attention {
         self.to_q.forward(x).reshape([rows, time, self.heads, self.d_head])
     }
 
+    /// Queries, keys and values of the same `x`; shapes as in [`Self::queries`], keys and values by [`Self::by_head`].
+    pub(super) fn queries_keys_values(&self, x: Tensor<3>) -> [Tensor<4>; 3] {
+        let [rows, time, _] = x.dims();
+        let [q, k, v] = Linear::forward_all([&self.to_q, &self.to_k, &self.to_v], x);
+        [q.reshape([rows, time, self.heads, self.d_head]), self.by_head(k), self.by_head(v)]
+    }
+
     /// Keys and values.
     ///
     /// # Shapes
     /// - `x`: `[row, time, source]`; result: `[row, time, groups · d_head]` each
     pub(super) fn keys_values(&self, x: Tensor<3>) -> [Tensor<3>; 2] {
-        [self.to_k.forward(x.clone()), self.to_v.forward(x)]
+        Linear::forward_all([&self.to_k, &self.to_v], x)
     }
 
     /// Keys or values by head: `[row, time, group, d_head]`.

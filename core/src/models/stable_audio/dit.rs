@@ -274,8 +274,8 @@ impl Layer {
     fn attend_to_all(&self, hooks: &mut Hooks, layer: usize, x: Tensor<3>, rotary: &Rotary) -> Tensor<3> {
         let at = |inner| HookPoint::dit(layer, Site::SelfAttn(inner));
         let x = self.norm1.forward(x);
-        let q = hooks.at(at(Inner::Q), self.attn1.queries(x.clone()));
-        let [k, v] = self.attn1.keys_values(x).map(|x| self.attn1.by_head(x));
+        let [q, k, v] = self.attn1.queries_keys_values(x);
+        let q = hooks.at(at(Inner::Q), q);
         let k = hooks.at(at(Inner::K), k);
         let v = hooks.at(at(Inner::V), v);
         self.attn1.attend(hooks, at, rotary.turn(&q), [rotary.turn(&k), v])

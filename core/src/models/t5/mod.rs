@@ -140,8 +140,7 @@ impl Block {
         let inner = |inner| point(Site::SelfAttn(inner));
         let x = hooks.at(point(Site::ResidPre), x);
         let normal = self.attention_norm.forward(x.clone());
-        let q = self.attention.queries(hooks, inner, normal.clone());
-        let (k, v) = self.attention.keys_values(hooks, inner, normal);
+        let [q, k, v] = self.attention.queries_keys_values(hooks, inner, normal);
         let attended = self.attention.attend(hooks, inner, q, [k, v], 1.0, Some(bias));
         let x = x + hooks.at(point(Site::SelfAttnOut), attended);
         let x = hooks.at(point(Site::ResidMid), x);

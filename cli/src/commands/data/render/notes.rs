@@ -20,12 +20,11 @@ use crate::{
     commands::data::{BUILT_IN, HELD, LENGTH, RATE, programs::Kind, qualities::qualities, soundfont::Soundfont},
     failure::Misuse,
     files::OutputFolder,
+    hub::hex,
     interrupt, progress,
     tables::Table,
     units::Units,
 };
-
-/// 51 programs of FluidR3Mono; see `data/README.md`.
 
 /// Samples per second of the synthesiser: its sound is not band-limited, so it plays well above what is kept.
 const PLAYED_RATE: u32 = 48_000;
@@ -110,8 +109,7 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
         return Ok(writeln!(out, "{total} notes of {} programs for `{}`", font.programs.len(), args.out.display())?);
     }
     let folder = OutputFolder::open(&args.out)?;
-    let sha256 = Sha256::digest(given.as_deref().unwrap_or(BUILT_IN));
-    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex(&Sha256::digest(given.as_deref().unwrap_or(BUILT_IN)));
     let key = json!({
         "version": env!("CARGO_PKG_VERSION"), "soundfont": sha256, "programs": font.programs,
         "per_program": args.per_program, "seed": args.seed,

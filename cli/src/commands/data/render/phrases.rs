@@ -19,6 +19,7 @@ use crate::{
     commands::data::{BUILT_IN, Renderer},
     failure::Misuse,
     files::OutputFolder,
+    hub::hex,
     interrupt, progress,
     tables::Table,
 };
@@ -219,7 +220,7 @@ fn from_scores(folder: &Path, split: Split, args: &PhrasesArgs) -> Result<(Origi
                 continue;
             }
         };
-        let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(&bytes));
         sources.push([name.clone(), hash]);
         for excerpt in score.excerpts(args.seconds) {
             let row = Row {

@@ -1,0 +1,168 @@
+//! A batch of sequences in one window: decoder step by decoder step.
+
+use std::ops::ControlFlow;
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+use super::{
+    Columns, DecoderState, DelayPattern, Generate, GenerateError, Lane, MusicGen, Progress, Sequence, Step, Text, Tie,
+};
+use crate::hooks::{Capture, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec};
+
+/// Margin below which a choice counts as tied: some ten roundings of a 32-bit number.
+const TIED: f64 = 1e-6;
+
+/// A batch in one window.
+pub(super) struct Run<'a> {
+    pub(super) model: &'a MusicGen,
+    pub(super) how: &'a Generate,
+    pub(super) text: &'a Text,
+    pub(super) sequences: &'a [Sequence],
+    /// First frame of the window within the whole.
+    pub(super) offset: usize,
+    pub(super) ties: &'a mut [Option<Tie>],
+}
+
+impl Run<'_> {
+    /// Codes of a window of `frames`, `[sequence][codebook][frame]`, that begins with `start`; `before` decoder steps of
+    /// `total` were done in windows before it.
+    pub(super) async fn window(
+        &mut self,
+        hooks: &mut Hooks,
+        start: &[Vec<Vec<u32>>],
+        frames: usize,
+        [before, total]: [usize; 2],
+        listen: &mut impl AsyncFnMut(Step<'_>) -> ControlFlow<()>,
+    ) -> Result<Vec<Vec<Vec<u32>>>, GenerateError> {
+        let config = &self.model.config().decoder;
+        let pattern = DelayPattern { codebooks: config.num_codebooks, channels: config.audio_channels, frames };
+        let given = start[0][0].len();
+        let mut codes = start.to_vec();
+        for row in codes.iter_mut().flatten() {
+            row.resize(frames, config.pad_token_id);
+        }
+        let mut state = self.state(hooks, &self.lanes(), pattern.columns() - 1);
+        let mut from = 0;
+        for column in given + 1..pattern.columns() {
+            let input = self.input(state.layout().entering(), &pattern, &codes, from, column);
+            let logits = self.model.decoder.forward(hooks, &mut state, input, Columns::Last);
+            let logits = guided(state.layout().branches(logits), self.how.guidance);
+            hooks.check()?;
+            let logits: Vec<f32> =
+                logits.cast(burn::tensor::DType::F32).into_data_async().await?.try_to_vec().unwrap_or_default();
+            if let Some(bad) = logits.iter().position(|logit| !logit.is_finite()) {
+                let sequence = bad / (config.num_codebooks * config.vocab_size);
+                let step = self.offset + column;
+                let origin = self.locate(&pattern, &codes, column).await?;
+                return Err(GenerateError::NonFinite { step, sequence, origin });
+            }
+            self.choose(&pattern, &mut codes, column, given, &logits);
+            from = column;
+            let progress = Progress { done: before + column - given, total };
+            let complete = pattern.frame(config.num_codebooks - 1, column).filter(|&frame| frame >= given);
+            let at = |frame| codes.iter().map(|codes| codes.iter().map(|row| row[frame]).collect()).collect();
+            if listen(Step { progress, frame: complete.map(at), hooks }).await.is_break() {
+                return Err(GenerateError::Cancelled);
+            }
+        }
+        Ok(codes)
+    }
+
+    fn lanes(&self) -> Vec<Lane> {
+        self.sequences.iter().map(|sequence| sequence.lane.clone()).collect()
+    }
+
+    fn state(&self, hooks: &mut Hooks, lanes: &[Lane], capacity: usize) -> DecoderState {
+        let guided = self.how.guidance != 1.0;
+        let state = DecoderState::of_lanes(&self.model.decoder, hooks, self.text, lanes, guided, capacity);
+        state.with_first_step(self.offset)
+    }
+
+    /// Columns `from..to` of `rows` (branch and sequence): `[row, codebook, time]`.
+    fn input(
+        &self,
+        rows: &[(usize, usize)],
+        pattern: &DelayPattern,
+        codes: &[Vec<Vec<u32>>],
+        from: usize,
+        to: usize,
+    ) -> Tensor<3, Int> {
+        let pad = self.model.config().decoder.pad_token_id;
+        let mut flat = Vec::with_capacity(rows.len() * pattern.codebooks * (to - from));
+        for &(branch, sequence) in rows {
+            let seen = &codes[self.sequences[sequence].lane.fed_by[branch]];
+            let columns: Vec<Vec<u32>> = (from..to).map(|column| pattern.column(seen, column, pad)).collect();
+            for codebook in 0..pattern.codebooks {
+                flat.extend(columns.iter().map(|column| i64::from(column[codebook])));
+            }
+        }
+        let shape = [rows.len(), pattern.codebooks, to - from];
+        Tensor::from_data(TensorData::new(flat, shape), &self.model.device())
+    }
+
+    fn choose(
+        &mut self,
+        pattern: &DelayPattern,
+        codes: &mut [Vec<Vec<u32>>],
+        column: usize,
+        given: usize,
+        logits: &[f32],
+    ) {
+        let vocabulary = self.model.config().decoder.vocab_size;
+        let rows = codes.iter_mut().flatten().zip(logits.chunks_exact(vocabulary));
+        for (index, (row, logits)) in rows.enumerate() {
+            let (sequence, codebook) = (index / pattern.codebooks, index % pattern.codebooks);
+            let Some(frame) = pattern.frame(codebook, column).filter(|&frame| frame >= given) else { continue };
+            let step = self.offset + column;
+            let choice = self.how.sampling.choose(logits, &self.sequences[sequence].key, codebook, step);
+            row[frame] = choice.token;
+            if choice.margin < TIED && self.ties[sequence].is_none() {
+                self.ties[sequence] = Some(Tie { step, codebook, margin: choice.margin });
+            }
+        }
+    }
+
+    /// Runs the columns before `column` again and looks for the first layer whose output is not finite.
+    async fn locate(
+        &self,
+        pattern: &DelayPattern,
+        codes: &[Vec<Vec<u32>>],
+        column: usize,
+    ) -> Result<String, GenerateError> {
+        let points = self.model.decoder.points();
+        let sites = [Site::Embed, Site::ResidPost, Site::FinalNorm];
+        // Whatever they share, each sequence by itself, so that a layer's tensor holds all of them.
+        let deepest = self.sequences.iter().map(|sequence| sequence.lane.depth).max().unwrap_or(0);
+        let alone = |lane: Lane| Lane { depth: deepest, joins: [0; 2], ..lane };
+        let lanes: Vec<Lane> = self.lanes().into_iter().map(alone).collect();
+        let watched = points
+            .iter()
+            .filter(|point| sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < deepest));
+        let captures =
+            watched.map(|&point| Capture { points: Selector::point(point), reduce: Reduce::LastStep }).collect();
+        let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &points, &HookTensors::default())?;
+        let mut state = self.state(&mut hooks, &lanes, column);
+        let input = self.input(state.layout().entering(), pattern, codes, 0, column);
+        self.model.decoder.forward(&mut hooks, &mut state, input, Columns::Last);
+        let cache = hooks.finish()?;
+        let mut order: Vec<&HookPoint> = points.iter().collect();
+        order.retain(|point| cache.get(**point).is_some());
+        for point in order {
+            let Some(captured) = cache.get(*point) else { continue };
+            if captured.values().await?.iter().any(|value| !value.is_finite()) {
+                return Ok(format!("the first such number is in `{point}`"));
+            }
+        }
+        Ok("every layer is finite, so it is the heads or an edit of the logits".to_owned())
+    }
+}
+
+/// `uncond + guidance · (cond − uncond)` of the branches, or the only branch that there is.
+pub(crate) fn guided(branches: Vec<Tensor<4>>, guidance: f64) -> Tensor<4> {
+    let mut branches = branches.into_iter();
+    let Some(cond) = branches.next() else { unreachable!("there is a conditional branch") };
+    match branches.next() {
+        Some(uncond) => uncond.clone() + (cond - uncond) * guidance,
+        None => cond,
+    }
+}
