@@ -78,9 +78,9 @@ impl DiffusionStudy {
         let Captions { tokenizer, text_encoder } =
             captioned(&captions[0], parts.text_encoder, "model.diffusion.text_encoder")?;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), parts.text_tokens, text_encoder.vocab_size)?;
-        let texts = |captions: &[String]| captions.iter().map(|caption| words.encode(caption)).collect();
-        let texts: [Vec<TokenIds>; 2] =
-            [texts(&captions[0]).map_err(anyhow::Error::from)?, texts(&captions[1]).map_err(anyhow::Error::from)?];
+        let texts = |captions: &[String]| -> Result<Vec<TokenIds>> {
+            captions.iter().map(|caption| Ok(words.encode(caption)?)).collect()
+        };
         let latents =
             |(split, count): (Split, usize)| encoded(&model, &source, split, count, length * vae.hop(), device);
         let [learnt, held_out] = counts;
@@ -110,7 +110,7 @@ impl DiffusionStudy {
             without_text: parts.without_text,
             tokenizer,
             autoencoder: parts.autoencoder.join(autoencoder::WEIGHTS),
-            texts,
+            texts: [texts(&captions[0])?, texts(&captions[1])?],
             captions: captions[1].clone(),
             device: device.clone(),
         })
