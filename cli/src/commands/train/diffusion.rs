@@ -81,8 +81,8 @@ impl DiffusionStudy {
         let texts = |captions: &[String]| -> Result<Vec<TokenIds>> {
             captions.iter().map(|caption| Ok(words.encode(caption)?)).collect()
         };
-        let latents =
-            |(split, count): (Split, usize)| encoded(&model, &source, split, count, length * vae.hop(), device);
+        let hop = vae.hop();
+        let latents = |(split, count): (Split, usize)| encoded(&model, &source, split, count, length * hop, device);
         let [learnt, held_out] = counts;
         let condition = parts.transformer.cross_attention_input_dim;
         let config = StableAudioConfig {
