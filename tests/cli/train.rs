@@ -89,7 +89,7 @@ num_codebooks = 2
 pad_token_id = 4
 "#;
 
-const AUTOENCODER: &str = r#"
+const AUTOENCODER: &str = r"
 [model.autoencoder.loss]
 wave = 1.0
 spectral = 1.0
@@ -104,7 +104,7 @@ decoder_channels = 4
 decoder_input_channels = 4
 audio_channels = 1
 sampling_rate = 3200
-"#;
+";
 
 const DIFFUSION: &str = r#"
 [model.diffusion]
