@@ -182,7 +182,8 @@ fn training_gradients_are_finite_differences() {
     near("music", slopes(&task, &batch, STEP), 1e-3);
     let (task, batch) = tagger();
     near("tags", slopes(&task, &batch, STEP), 1e-3);
-    near("autoencoder", slopes(&autoencoder(), &sound(0), STEP), 5e-3);
+    // Its sines bend it far more, and its slope is steeper.
+    near("autoencoder", slopes(&autoencoder(), &sound(0), STEP / 10.0), 5e-3);
     let (task, batch) = diffusion();
     near("diffusion", slopes(&task, &batch, STEP), 1e-3);
 }
@@ -287,7 +288,8 @@ fn a_trained_autoencoder_loads_as_any_other() {
     let loaded = Oobleck::load(&config, &weights).unwrap();
     weights.finish().unwrap();
     let [there, here] = [given, loaded].map(|model| floats(model.decode(model.encode(sound(9)).mean)));
-    assert_close("audio", &here, &there, 1e-5);
+    // As of the codec, and what comes of it grows in the sines.
+    assert_close("audio", &here, &there, 1e-4);
     let mut again = Trainer::new(autoencoder(), optimiser(), 4, 2, &cpu()).unwrap();
     let placement = Placement::plain(&cpu());
     let taken = again.parameters.take("", &Weights::new(Box::new(file(&tensors)), placement)).unwrap();

@@ -15,6 +15,9 @@ use crate::{
     models::oobleck::{Oobleck, OobleckConfig},
 };
 
+/// How loud a residual unit is at first, beside what it is added to.
+const FIRST_RESIDUAL: f32 = 0.1;
+
 /// What the loss of an [`AutoencoderTask`] is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -70,6 +73,21 @@ impl Task for AutoencoderTask {
 
     fn trains(&self, _: &str) -> bool {
         true
+    }
+
+    fn initial(&self, name: &str, shape: &[usize], seed: u64) -> Option<Vec<f32>> {
+        let len = shape.iter().product();
+        if name.ends_with(".alpha") || name.ends_with(".beta") {
+            return Some(vec![0.0; len]);
+        }
+        if name.contains(".res_unit") && name.ends_with(".conv2.weight") {
+            // A dozen units one after another, each as loud as what it is added to, would make the sound a hundred times as loud.
+            let scale = FIRST_RESIDUAL / (shape[1..].iter().product::<usize>() as f32).sqrt();
+            let mut random = StepKey { seed, step: 0 }.random(name);
+            let drawn = StandardNormal.sample_iter(&mut random).take(len);
+            return Some(drawn.map(|value: f32| value * scale).collect());
+        }
+        None
     }
 
     fn loss(&self, weights: &Weights, wave: &Tensor<3>, key: StepKey) -> Result<Outcome, LoadError> {
