@@ -77,7 +77,7 @@ impl Task for AutoencoderTask {
 
     fn initial(&self, name: &str, shape: &[usize], seed: u64) -> Option<Vec<f32>> {
         let len = shape.iter().product();
-        if name.ends_with(".alpha") || name.ends_with(".beta") {
+        if matches!(name.rsplit('.').next(), Some("alpha" | "beta")) {
             return Some(vec![0.0; len]);
         }
         if name.contains(".res_unit") && name.ends_with(".conv2.weight") {
