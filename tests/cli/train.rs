@@ -1,11 +1,13 @@
 //! `tonoscope train`
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Output};
 
-use super::{stdout, tonoscope};
+use tonoscope_core::audio::Waveform;
 
-/// A codec so small that a step takes no time.
-const TINY: &str = r#"
+use super::{says, stderr, stdout, tonoscope};
+
+/// A few steps on music that needs no file.
+const STEPS: &str = r#"
 name = "tiny"
 music = "harmonics"
 seed = 1
@@ -24,7 +26,10 @@ betas = [0.9, 0.99]
 weight_decay = 0.0
 clip = 1.0
 average = 0.9
+"#;
 
+/// A codec so small that a step takes no time.
+const CODEC: &str = r#"
 [model.codec.loss]
 wave = 1.0
 spectral = 1.0
@@ -56,6 +61,103 @@ use_conv_shortcut = false
 normalize = false
 "#;
 
+const MUSICGEN: &str = r#"
+[model.musicgen]
+codec = "codec/model"
+clips = 4
+without_text = 0.25
+
+[model.musicgen.text_encoder]
+d_model = 16
+d_kv = 8
+d_ff = 16
+num_layers = 1
+num_heads = 2
+relative_attention_num_buckets = 8
+layer_norm_epsilon = 1e-6
+feed_forward_proj = "relu"
+
+[model.musicgen.decoder]
+vocab_size = 4
+num_hidden_layers = 1
+ffn_dim = 32
+num_attention_heads = 2
+hidden_size = 16
+activation_function = "gelu"
+scale_embedding = false
+num_codebooks = 2
+pad_token_id = 4
+"#;
+
+const AUTOENCODER: &str = r"
+[model.autoencoder.loss]
+wave = 1.0
+spectral = 1.0
+divergence = 1e-3
+windows = [64, 128]
+
+[model.autoencoder.config]
+encoder_hidden_size = 8
+downsampling_ratios = [2, 4]
+channel_multiples = [1, 2]
+decoder_channels = 4
+decoder_input_channels = 4
+audio_channels = 1
+sampling_rate = 3200
+";
+
+const DIFFUSION: &str = r#"
+[model.diffusion]
+autoencoder = "autoencoder/model"
+clips = 4
+without_text = 0.25
+text_tokens = 32
+
+[model.diffusion.text_encoder]
+d_model = 16
+d_kv = 8
+d_ff = 16
+num_layers = 1
+num_heads = 2
+relative_attention_num_buckets = 8
+layer_norm_epsilon = 1e-6
+feed_forward_proj = "relu"
+
+[model.diffusion.transformer]
+sample_size = 100
+in_channels = 4
+num_layers = 1
+attention_head_dim = 8
+num_attention_heads = 2
+num_key_value_attention_heads = 1
+out_channels = 4
+cross_attention_dim = 16
+time_proj_dim = 16
+global_states_input_dim = 32
+cross_attention_input_dim = 16
+"#;
+
+/// Trains in `folder`, the file of settings being called as the folder for the results.
+fn train(folder: &Path, name: &str, settings: &str, more: &[&str]) -> Output {
+    let config = folder.join(format!("{name}.toml"));
+    fs::write(&config, settings).unwrap();
+    let out = folder.join(name);
+    let mut args = vec!["train", config.to_str().unwrap(), "--out", out.to_str().unwrap(), "--device", "cpu", "--json"];
+    args.extend(more);
+    tonoscope(&args)
+}
+
+/// A file of sound that `command` makes in `folder` with the model trained as `whole`; what it is told ends with `told`.
+fn made(folder: &Path, command: &str, told: &[&str], file: &str) -> Waveform {
+    let (model, out) = (folder.join("whole/model"), folder.join("music"));
+    let mut args = vec![command, "--device", "cpu", "--model", model.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    args.extend(["--prompt", "a high tone"]);
+    args.extend(told);
+    let output = tonoscope(&args);
+    assert!(output.status.success(), "{}", stderr(&output));
+    Waveform::from_wav(fs::File::open(out.join(file)).unwrap()).unwrap()
+}
+
 /// The losses of a folder, in order; how long steps took is left out.
 fn losses(folder: &Path) -> Vec<(String, u64, String)> {
     let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
@@ -70,15 +172,8 @@ fn losses(folder: &Path) -> Vec<(String, u64, String)> {
 #[test]
 fn a_training_that_is_stopped_goes_on_to_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("tiny.toml");
-    fs::write(&config, TINY).unwrap();
-    let train = |out: &str, more: &[&str]| {
-        let out = folder.path().join(out);
-        let mut args =
-            vec!["train", config.to_str().unwrap(), "--out", out.to_str().unwrap(), "--device", "cpu", "--json"];
-        args.extend(more);
-        tonoscope(&args)
-    };
+    let tiny = format!("{STEPS}{CODEC}");
+    let train = |out: &str, more: &[&str]| train(folder.path(), out, &tiny, more);
     let planned: serde_json::Value = serde_json::from_str(&stdout(&train("whole", &["--dry-run"]))).unwrap();
     assert!(planned["parameters"].as_u64().unwrap() > 1000, "{planned}");
     assert!(!folder.path().join("whole").exists(), "a dry run writes nothing");
@@ -94,11 +189,35 @@ fn a_training_that_is_stopped_goes_on_to_the_same_model() {
     }
     assert!(whole.join("figures/loss.svg").is_file());
     // Other settings would be another training.
-    fs::write(&config, TINY.replace("seed = 1", "seed = 2")).unwrap();
-    let refused = train("whole", &[]);
-    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
-    fs::write(&config, TINY.replace("steps = 6", "stepz = 6")).unwrap();
-    let refused = train("other", &[]);
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("stepz"));
+    let refused = |out: &str, settings: &str| {
+        let refused = self::train(folder.path(), out, settings, &[]);
+        (refused.status.code().unwrap(), stderr(&refused))
+    };
+    says(&refused("whole", &tiny.replace("seed = 1", "seed = 2")), 2, &["other settings"]);
+    says(&refused("other", &tiny.replace("steps = 6", "stepz = 6")), 2, &["stepz"]);
+}
+
+#[test]
+fn a_trained_musicgen_generates() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&train(folder.path(), "codec", &format!("{STEPS}{CODEC}"), &["--until", "2"]));
+    stdout(&train(folder.path(), "whole", &format!("{STEPS}{MUSICGEN}"), &["--until", "2"]));
+    let wave = made(folder.path(), "generate", &["--duration", "0.25"], "piece_0000.wav");
+    assert_eq!((wave.sample_rate(), wave.channels().len(), wave.samples()), (3200, 1, 800));
+    assert!(wave.peak() > 0.0);
+}
+
+#[test]
+fn a_trained_stable_audio_diffuses() {
+    let folder = tempfile::tempdir().unwrap();
+    stdout(&train(folder.path(), "autoencoder", &format!("{STEPS}{AUTOENCODER}"), &["--until", "2"]));
+    let told = stdout(&train(folder.path(), "whole", &format!("{STEPS}{DIFFUSION}"), &[]));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["step"], 6);
+    assert!(told["held_out"]["loss"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(folder.path().join("whole/sounds/0_generated.wav").is_file());
+    let told = ["--steps", "4", "--snapshots", "3", "--samples", "1", "--seconds-total", "0.25", "--cut", "corrected"];
+    let wave = made(folder.path(), "diffuse", &told, "diff_step_3/prompt_0_sample_0.wav");
+    assert_eq!((wave.sample_rate(), wave.channels().len(), wave.samples()), (3200, 1, 800));
+    assert!(wave.peak() > 0.0);
 }

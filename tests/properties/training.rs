@@ -9,11 +9,13 @@ use tonoscope_core::{
     models::{
         encodec::{Encodec, EncodecConfig},
         musicgen::MusicgenConfig,
+        oobleck::{Oobleck, OobleckConfig},
         passt::{MelFrontEnd, PasstConfig},
+        stable_audio::StableAudioFiles,
     },
     training::{
-        CodecTask, CodecWeights, MusicBatch, MusicTask, NamedTensor, Optimiser, StepKey, TagBatch, TagTask, Task,
-        Trainer, harmonics,
+        AutoencoderTask, AutoencoderWeights, CodecTask, CodecWeights, DiffusionBatch, DiffusionTask, MusicBatch,
+        MusicTask, NamedTensor, Optimiser, StepKey, TagBatch, TagTask, Task, Trainer, harmonics,
     },
 };
 use tonoscope_tests::{Fixture, assert_close, devices, floats};
@@ -72,6 +74,30 @@ fn tagger() -> (TagTask, TagBatch) {
     (TagTask::new(config, 5), TagBatch { mel, tags })
 }
 
+fn autoencoder() -> AutoencoderTask {
+    let config = OobleckConfig {
+        encoder_hidden_size: 8,
+        downsampling_ratios: vec![2, 4],
+        channel_multiples: vec![1, 2],
+        decoder_channels: 4,
+        decoder_input_channels: 4,
+        audio_channels: 1,
+        sampling_rate: 3200,
+    };
+    let loss = AutoencoderWeights { wave: 1.0, spectral: 1.0, divergence: 1e-3, windows: vec![64, 128] };
+    AutoencoderTask::new(config, loss, &cpu())
+}
+
+/// The tiny Stable Audio and two clips of its latents, one of them without a text.
+fn diffusion() -> (DiffusionTask, DiffusionBatch) {
+    let fixture = Fixture::open("stable_audio_tiny");
+    let config = StableAudioFiles::open(fixture.folder(), None).unwrap().config;
+    let (channels, length) = (config.latent_channels(), 6);
+    let values = (0..2 * channels * length).map(|at| ((at * at) as f32 * 0.37).sin()).collect::<Vec<f32>>();
+    let latents = Tensor::from_data(TensorData::new(values, [2, channels, length]), &cpu());
+    (DiffusionTask::new(config), DiffusionBatch { texts: vec![Some(vec![9, 8, 7, 1]), None], seconds: 4.0, latents })
+}
+
 fn optimiser() -> Optimiser {
     Optimiser {
         rate: 3e-3,
@@ -106,7 +132,7 @@ fn slopes<T: Task>(task: &T, batch: &T::Batch, step: f64) -> [f64; 2] {
                 Some(gradient) => values + gradient.clone() * (offset / norm),
                 None => values,
             };
-            (name.clone(), GivenTensor { values, shape: leaf.shape.clone() })
+            (name.clone(), GivenTensor { values, ..leaf.clone() })
         };
         let weights = Weights::given(leaves.iter().map(moved).collect(), &cpu());
         f64::from(floats(task.loss(&weights, batch, KEY).unwrap().loss)[0])
@@ -126,6 +152,10 @@ impl<T: Task> Task for TaskRef<'_, T> {
 
     fn trains(&self, name: &str) -> bool {
         self.0.trains(name)
+    }
+
+    fn initial(&self, name: &str, shape: &[usize], seed: u64) -> Option<Vec<f32>> {
+        self.0.initial(name, shape, seed)
     }
 
     fn loss(
@@ -152,6 +182,10 @@ fn training_gradients_are_finite_differences() {
     near("music", slopes(&task, &batch, STEP), 1e-3);
     let (task, batch) = tagger();
     near("tags", slopes(&task, &batch, STEP), 1e-3);
+    // Its sines bend it far more, and its slope is steeper.
+    near("autoencoder", slopes(&autoencoder(), &sound(0), STEP / 10.0), 5e-3);
+    let (task, batch) = diffusion();
+    near("diffusion", slopes(&task, &batch, STEP), 1e-3);
 }
 
 #[test]
@@ -164,6 +198,16 @@ fn training_on_one_batch_lowers_the_loss() {
     let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
     assert!(losses[59] < 0.5 * losses[0], "{losses:?}");
+    let mut trainer = Trainer::new(autoencoder(), optimiser(), 60, 1, &cpu()).unwrap();
+    let losses: Vec<f64> =
+        (0..60).map(|_| pollster::block_on(trainer.step(&sound(0))).unwrap().terms["spectral"]).collect();
+    assert!(losses[59] < 0.8 * losses[0], "{losses:?}");
+    let (task, batch) = diffusion();
+    let mut trainer = Trainer::new(task, optimiser(), 120, 1, &cpu()).unwrap();
+    let losses: Vec<f64> = (0..120).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
+    // Every step has noise of its own.
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!(mean(&losses[100..]) < 0.8 * mean(&losses[..20]), "{losses:?}");
     let (task, batch) = tagger();
     let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
@@ -228,4 +272,58 @@ fn a_trained_codec_loads_as_any_other() {
     let mut again = Trainer::new(codec(1), optimiser(), 4, 2, &cpu()).unwrap();
     let taken = again.parameters.take("", &Weights::new(Box::new(file(&tensors)), placement)).unwrap();
     assert_eq!(taken, pollster::block_on(again.export()).unwrap().len());
+}
+
+#[test]
+fn a_trained_autoencoder_loads_as_any_other() {
+    let mut trainer = Trainer::new(autoencoder(), optimiser(), 3, 1, &cpu()).unwrap();
+    for step in 0..3 {
+        pollster::block_on(trainer.step(&sound(step))).unwrap();
+    }
+    let config = trainer.task.config().clone();
+    let given = Oobleck::load(&config, &trainer.weights()).unwrap();
+    let tensors = AutoencoderTask::exported(pollster::block_on(trainer.export()).unwrap());
+    assert!(tensors.iter().any(|(name, ..)| name == "decoder.block.0.conv_t1.weight_g"));
+    let weights = Weights::new(Box::new(file(&tensors)), Placement::plain(&cpu()));
+    let loaded = Oobleck::load(&config, &weights).unwrap();
+    weights.finish().unwrap();
+    let [there, here] = [given, loaded].map(|model| floats(model.decode(model.encode(sound(9)).mean)));
+    // As of the codec, and what comes of it grows in the sines.
+    assert_close("audio", &here, &there, 1e-4);
+    let mut again = Trainer::new(autoencoder(), optimiser(), 4, 2, &cpu()).unwrap();
+    let placement = Placement::plain(&cpu());
+    let taken = again.parameters.take("", &Weights::new(Box::new(file(&tensors)), placement)).unwrap();
+    assert_eq!(taken, pollster::block_on(again.export()).unwrap().len());
+}
+
+#[test]
+fn a_diffusion_model_goes_on_and_keeps_what_is_drawn_once() {
+    let (task, batch) = diffusion();
+    let begin = || Trainer::new(task.clone(), optimiser(), 6, 1, &cpu()).unwrap();
+    let steps = |trainer: &mut Trainer<DiffusionTask>, until: usize| {
+        while trainer.key().step < until {
+            pollster::block_on(trainer.step(&batch)).unwrap();
+        }
+    };
+    let mut whole = begin();
+    let before = pollster::block_on(whole.export()).unwrap();
+    steps(&mut whole, 4);
+    let mut first = begin();
+    steps(&mut first, 2);
+    let state = pollster::block_on(first.save()).unwrap();
+    let mut second = begin();
+    second.restore(&state).unwrap();
+    steps(&mut second, 4);
+    let after = pollster::block_on(whole.export()).unwrap();
+    assert_eq!(pollster::block_on(second.export()).unwrap(), after);
+    let mut still = 0;
+    for ((name, _, before), (_, _, after)) in before.iter().zip(&after) {
+        let frequencies = name.ends_with("time_proj.weight") || name.ends_with("time_positional_embedding.0.weights");
+        if frequencies {
+            assert!(before.iter().any(|value| value.abs() > 0.5), "{name} is not drawn");
+            still += 1;
+        }
+        assert_eq!(before == after, frequencies || name.starts_with("vae."), "{name}");
+    }
+    assert_eq!(still, 3);
 }

@@ -60,6 +60,8 @@ pub struct GivenTensor {
     pub values: Tensor<1>,
     /// Its shape in a checkpoint.
     pub shape: Vec<usize>,
+    /// The same on the host, of a tensor that never changes.
+    pub host: Option<Arc<[f32]>>,
 }
 
 impl Weights {
@@ -133,10 +135,11 @@ impl Weights {
     /// One tensor as `f32` on the host, for what is computed once at loading.
     ///
     /// # Errors
-    /// As [`Self::tensor`]; [`LoadError::OnDevice`] of tensors that are given.
+    /// As [`Self::tensor`]; [`LoadError::OnDevice`] of tensors that are given without their values on the host.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        if self.is_given() {
-            return Err(LoadError::OnDevice { key: self.key(name) });
+        if let Origin::Given(given) = &self.shared.origin {
+            let host = self.find(given, name, shape)?.host.as_ref();
+            return host.map(|values| values.to_vec()).ok_or_else(|| LoadError::OnDevice { key: self.key(name) });
         }
         Ok(match self.raw(name, shape)? {
             Some(raw) => to_f32(&raw),

@@ -12,7 +12,9 @@ mod tiles;
 pub(crate) use activation::{Preceding, elu};
 pub use attention::Attention;
 pub(crate) use attention::masked;
-pub(crate) use conv::{Conv, ConvShape, ConvTranspose, folded};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use conv::folded;
+pub(crate) use conv::{Conv, ConvShape, ConvTranspose};
 pub use linear::{Linear, Matrix};
 pub use norm::{LayerNorm, RmsNorm};
 pub(crate) use taps::place;

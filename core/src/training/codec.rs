@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{NamedTensor, Outcome, Spectra, StepKey, Task};
+use super::{NamedTensor, Outcome, Spectra, StepKey, Task, parameters::weight_normed};
 use crate::{
     checkpoint::{LoadError, Placement, Weights},
     models::encodec::{Encodec, EncodecConfig},
@@ -168,19 +168,9 @@ impl Task for CodecTask {
 impl CodecTask {
     /// The tensors under the names of transformers: each convolution's weight as a direction and its lengths.
     pub fn exported(tensors: Vec<NamedTensor>) -> Vec<NamedTensor> {
-        let spelled = |(name, shape, values): NamedTensor| match name.strip_suffix(".conv.weight") {
-            Some(layer) if shape.len() == 3 => {
-                let row = shape[1] * shape[2];
-                let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
-                let lengths = values.chunks_exact(row).map(length).collect();
-                let place = format!("{layer}.conv.parametrizations.weight");
-                vec![
-                    (format!("{place}.original0"), vec![shape[0], 1, 1], lengths),
-                    (format!("{place}.original1"), shape, values),
-                ]
-            }
-            _ => vec![(name, shape, values)],
-        };
-        tensors.into_iter().flat_map(spelled).collect()
+        weight_normed(tensors, |name| {
+            let place = format!("{}.conv.parametrizations.weight", name.strip_suffix(".conv.weight")?);
+            Some([format!("{place}.original0"), format!("{place}.original1")])
+        })
     }
 }

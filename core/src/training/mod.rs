@@ -6,7 +6,9 @@
 //! draws at random depends on its number and the seed alone: a training that goes on where it stopped takes the steps of
 //! one that never did.
 
+mod autoencoder;
 mod codec;
+mod diffusion;
 mod harmonics;
 mod music;
 mod parameters;
@@ -15,7 +17,9 @@ mod tagger;
 mod tokenizer;
 mod trainer;
 
+pub use autoencoder::{AutoencoderTask, AutoencoderWeights};
 pub use codec::{CodecTask, CodecWeights};
+pub use diffusion::{DiffusionBatch, DiffusionTask};
 pub use harmonics::{Clip, harmonics};
 pub use music::{MusicBatch, MusicTask};
 pub use parameters::{NamedTensor, Parameters, TrainState, Update, half_bytes};

@@ -1,6 +1,6 @@
 //! Named tensors in training: their values, running means, and what the optimiser remembers of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use burn::{
     optim::{AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, Optimizer},
@@ -27,6 +27,14 @@ struct Parameter {
     average: Tensor<1>,
     moments: Option<AdamWState<1>>,
     trained: bool,
+    /// The values on the host, of what neither the optimiser nor a step changes.
+    host: Option<Arc<[f32]>>,
+}
+
+impl Parameter {
+    fn given(&self, values: Tensor<1>) -> GivenTensor {
+        GivenTensor { values, shape: self.shape.clone(), host: self.host.clone() }
+    }
 }
 
 /// How [`Parameters::update`] changes them.
@@ -54,14 +62,15 @@ pub struct TrainState {
 }
 
 impl Parameters {
-    /// Tensors of these names and shapes, drawn as [`Weights::random`] draws them; those that are not `trained` belong to
-    /// the model, but the optimiser leaves them alone.
+    /// Tensors of these names and shapes, with what `initial` says of a name, else drawn as [`Weights::random`] draws them;
+    /// those that are not `trained` belong to the model, but the optimiser leaves them alone.
     ///
     /// # Errors
     /// None that a caller causes: those of [`Weights::values`].
     pub fn random(
         names: &BTreeMap<String, Vec<usize>>,
         trained: impl Fn(&str) -> bool,
+        initial: impl Fn(&str, &[usize]) -> Option<Vec<f32>>,
         seed: u64,
         device: &Device,
     ) -> Result<Self, LoadError> {
@@ -69,10 +78,12 @@ impl Parameters {
         let weights = Weights::random(seed, Placement::plain(&device));
         let mut entries = BTreeMap::new();
         for (name, shape) in names {
-            let values = weights.values(name, shape)?;
+            let values = initial(name, shape).map_or_else(|| weights.values(name, shape), Ok)?;
+            let trained = trained(name);
+            let host = (!trained).then(|| values.as_slice().into());
             let value = Tensor::<1>::from_data(TensorData::new(values, [shape.iter().product::<usize>()]), &device);
-            let (average, trained) = (value.clone(), trained(name));
-            entries.insert(name.clone(), Parameter { shape: shape.clone(), value, average, moments: None, trained });
+            let (shape, average) = (shape.clone(), value.clone());
+            entries.insert(name.clone(), Parameter { shape, value, average, moments: None, trained, host });
         }
         Ok(Self { entries, device })
     }
@@ -92,16 +103,14 @@ impl Parameters {
     pub fn leaves(&self) -> BTreeMap<String, GivenTensor> {
         let leaf = |parameter: &Parameter| {
             let value = parameter.value.clone();
-            let values = if parameter.trained { value.autodiff().require_grad() } else { value };
-            GivenTensor { values, shape: parameter.shape.clone() }
+            parameter.given(if parameter.trained { value.autodiff().require_grad() } else { value })
         };
         self.entries.iter().map(|(name, parameter)| (name.clone(), leaf(parameter))).collect()
     }
 
     /// The running means, to listen to and to keep.
     pub fn averages(&self) -> BTreeMap<String, GivenTensor> {
-        let given =
-            |parameter: &Parameter| GivenTensor { values: parameter.average.clone(), shape: parameter.shape.clone() };
+        let given = |parameter: &Parameter| parameter.given(parameter.average.clone());
         self.entries.iter().map(|(name, parameter)| (name.clone(), given(parameter))).collect()
     }
 
@@ -115,6 +124,7 @@ impl Parameters {
         let parameter = found.ok_or_else(|| TrainError::State(format!("`{name}` is missing or of another size")))?;
         parameter.value = values.clone().inner();
         parameter.average = values.inner();
+        parameter.host = None;
         Ok(())
     }
 
@@ -131,9 +141,13 @@ impl Parameters {
             .collect();
         for (name, shape) in &names {
             let values = if weights.has(name) { weights.values(name, shape)? } else { normed(weights, name, shape)? };
-            let len = values.len();
+            let (len, host) = (values.len(), values.as_slice().into());
             let values = Tensor::<1>::from_data(TensorData::new(values, [len]), &self.device);
-            self.set(&format!("{prefix}{name}"), values)?;
+            let name = format!("{prefix}{name}");
+            self.set(&name, values)?;
+            if let Some(parameter) = self.entries.get_mut(&name).filter(|parameter| !parameter.trained) {
+                parameter.host = Some(host);
+            }
         }
         Ok(names.len())
     }
@@ -243,17 +257,21 @@ impl Parameters {
             serde_json::from_str(fact("times")?).map_err(|error| wrong(error.to_string()))?;
         let file = crate::checkpoint::SafetensorsFile::from_bytes("state", bytes.to_vec())?;
         let device = self.device.clone();
-        let part = |part: &str, name: &str, len: usize| -> Result<Tensor<1>, TrainError> {
+        let values = |part: &str, name: &str, len: usize| -> Result<Vec<f32>, TrainError> {
             let raw = file.read(&format!("{part}/{name}"))?;
             if raw.shape != [len] || raw.dtype != Dtype::F32 {
                 return Err(wrong(format!("`{name}` is of another size")));
             }
-            Ok(Tensor::from_data(TensorData::new(to_f32(&raw), [len]), &device))
+            Ok(to_f32(&raw))
+        };
+        let part = |part: &str, name: &str, len: usize| -> Result<Tensor<1>, TrainError> {
+            Ok(Tensor::from_data(TensorData::new(values(part, name, len)?, [len]), &device))
         };
         for (name, parameter) in &mut self.entries {
             let len = parameter.shape.iter().product();
             parameter.value = part("value", name, len)?;
             parameter.average = part("average", name, len)?;
+            parameter.host = if parameter.trained { None } else { Some(values("value", name, len)?.into()) };
             parameter.moments = match times.get(name) {
                 Some(&time) => {
                     let (first, second) = (part("moment_1", name, len)?, part("moment_2", name, len)?);
@@ -279,13 +297,31 @@ fn layer(name: &str) -> &str {
 
 /// Whether `weights` has the tensor `name` as a direction and lengths.
 fn is_normed(weights: &Weights, name: &str) -> bool {
-    name.ends_with(".weight") && weights.sub(layer(name)).has("parametrizations.weight.original1")
+    let directions = ["parametrizations.weight.original1", "weight_v"];
+    name.ends_with(".weight") && directions.iter().any(|direction| weights.sub(layer(name)).has(direction))
 }
 
 /// What a direction and lengths make.
 fn normed(weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
     let shape = [shape[0], shape[1], shape[2]];
     crate::nn::folded(&weights.sub(layer(name)), shape)
+}
+
+/// `tensors` with the weights of convolutions as their lengths and directions, under the two names that `spelling` has for a
+/// weight's; what it has none for stays.
+pub(super) fn weight_normed(
+    tensors: Vec<NamedTensor>,
+    spelling: impl Fn(&str) -> Option<[String; 2]>,
+) -> Vec<NamedTensor> {
+    let spelled = |(name, shape, values): NamedTensor| match spelling(&name).filter(|_| shape.len() == 3) {
+        Some([lengths_name, directions_name]) => {
+            let length = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
+            let lengths = values.chunks_exact(shape[1] * shape[2]).map(length).collect();
+            vec![(lengths_name, vec![shape[0], 1, 1], lengths), (directions_name, shape, values)]
+        }
+        None => vec![(name, shape, values)],
+    };
+    tensors.into_iter().flat_map(spelled).collect()
 }
 
 /// `values` in 16 bits, as a checkpoint stores them.

@@ -27,6 +27,11 @@ pub trait Task {
     /// Whether the optimiser changes the tensor `name`.
     fn trains(&self, name: &str) -> bool;
 
+    /// What the tensor `name` begins as, where it is not as [`Weights::random`] draws it.
+    fn initial(&self, _name: &str, _shape: &[usize], _seed: u64) -> Option<Vec<f32>> {
+        None
+    }
+
     /// The loss of the model that `weights` make.
     ///
     /// # Errors
@@ -126,7 +131,13 @@ impl<T: Task> Trainer<T> {
     /// [`LoadError`] if the model cannot be built.
     pub fn new(task: T, optimiser: Optimiser, steps: usize, seed: u64, device: &Device) -> Result<Self, LoadError> {
         let names = task.names(&device.clone().inner())?;
-        let parameters = Parameters::random(&names, |name| task.trains(name), seed, device)?;
+        let parameters = Parameters::random(
+            &names,
+            |name| task.trains(name),
+            |name, shape| task.initial(name, shape, seed),
+            seed,
+            device,
+        )?;
         Ok(Self { task, parameters, optimiser, steps, key: StepKey { seed, step: 0 } })
     }
 

@@ -1,9 +1,13 @@
 //! `tonoscope train`
 
+mod autoencoder;
+mod captions;
 mod codec;
+mod diffusion;
 mod musicgen;
 mod record;
 mod settings;
+mod sound;
 mod source;
 mod tagger;
 
@@ -23,10 +27,13 @@ use tonoscope_core::{
 };
 
 use self::{
-    codec::{Codec, CodecStudy},
+    autoencoder::AutoencoderModel,
+    codec::{Codec, CodecModel},
+    diffusion::DiffusionStudy,
     musicgen::{MusicgenStudy, Parts},
-    record::Record,
+    record::{ModelFile, Record},
     settings::{Model, Settings},
+    sound::SoundStudy,
     tagger::TaggerStudy,
 };
 use crate::{files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
@@ -66,9 +73,6 @@ struct Look {
     sounds: Vec<(String, Waveform)>,
 }
 
-/// The tensors of a checkpoint, and what lies beside them by its name.
-type Files = (Vec<NamedTensor>, Vec<(String, Vec<u8>)>);
-
 /// What differs from one kind of model to another.
 trait Study {
     type Task: Task;
@@ -89,8 +93,8 @@ trait Study {
     /// How the model does now, beside its loss.
     fn listen(&self, trainer: &Trainer<Self::Task>) -> Result<Look>;
 
-    /// Under the names of the layout.
-    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Files>;
+    /// What the finished model's folder holds, in the order in which it is written.
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Vec<ModelFile>>;
 }
 
 pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
@@ -100,7 +104,23 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     let beside = args.config.parent().unwrap_or(Path::new("."));
     match &settings.model {
         Model::Codec { loss, config } => {
-            train(args, &settings, &text, &CodecStudy::new(&settings, loss, config, &device)?, &device, out)
+            let model = CodecModel { config: config.clone(), loss: loss.clone() };
+            train(args, &settings, &text, &SoundStudy::new(&settings, model, &device)?, &device, out)
+        }
+        Model::Autoencoder { loss, config } => {
+            let model = AutoencoderModel { config: config.clone(), loss: loss.clone() };
+            train(args, &settings, &text, &SoundStudy::new(&settings, model, &device)?, &device, out)
+        }
+        Model::Diffusion { autoencoder, clips, without_text, text_tokens, text_encoder, transformer } => {
+            let parts = diffusion::Parts {
+                autoencoder: &beside.join(autoencoder),
+                clips: *clips,
+                without_text: *without_text,
+                text_tokens: *text_tokens,
+                text_encoder,
+                transformer,
+            };
+            train(args, &settings, &text, &DiffusionStudy::new(&settings, &parts, &device)?, &device, out)
         }
         Model::Tagger { codec, config } => {
             let codec = codec.as_ref().map(|codec| Codec::open(&beside.join(codec), &device)).transpose()?;
@@ -184,8 +204,8 @@ fn train<S: Study>(
     record.figure(&settings.name)?;
     let model = args.out.join("model");
     // Also of a training that was stopped, so that it can be listened to.
-    let (tensors, files) = study.files(pollster::block_on(trainer.export())?)?;
-    let bytes = record::model(&model, settings, &tensors, files, record.latest(), done)?;
+    let files = study.files(pollster::block_on(trainer.export())?)?;
+    let bytes = record::model(&model, settings, files, record.latest(), done)?;
     if args.json {
         let told = json!({"name": settings.name, "parameters": elements, "step": done, "model": model,
             "bytes": bytes, "held_out": record.latest()});

@@ -14,19 +14,20 @@ use tonoscope_core::{
         musicgen::{
             DecoderConfig, Generate, GenerationConfig, MusicGen, MusicgenConfig, Prompt, Sampling, SequenceKey, Window,
         },
-        t5::{T5Config, T5Tokenizer, TokenIds},
+        t5::{T5Tokenizer, TokenIds},
     },
-    training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer, word_tokenizer},
+    training::{CodecTask, MusicBatch, MusicTask, NamedTensor, StepKey, Trainer},
 };
 
 use super::{
-    Files, Look, Study,
-    codec::Codec,
+    Look, ModelFile, Study,
+    captions::{Captions, captioned},
+    codec::{Codec, weights},
     samples,
     settings::Settings,
     source::{Source, Which},
 };
-use crate::{failure::Misuse, progress};
+use crate::progress;
 
 /// Clips that are encoded at a time.
 const ENCODED_AT_ONCE: usize = 8;
@@ -67,17 +68,10 @@ impl MusicgenStudy {
         let rate = audio_encoder.sampling_rate;
         let samples = (settings.seconds * f64::from(rate)) as usize;
         let source = Source::open(settings, rate)?;
-        let captions = |split, count: usize| -> Vec<String> {
-            (0..count).map(|index| source.caption(Which { split, index })).collect()
-        };
-        let learnt = captions(Split::Training, parts.clips);
-        let held_out = captions(Split::Validation, settings.held_out);
-        let (tokenizer, pieces) = word_tokenizer(learnt.iter().map(String::as_str));
-        let tokenizer = tokenizer.to_string();
-        let mut table = parts.text_encoder.clone();
-        table.insert("vocab_size".to_owned(), toml::Value::Integer(pieces.next_multiple_of(16) as i64));
-        let wrong = |error: toml::de::Error| Misuse::new(format!("`model.musicgen.text_encoder`: {error}"));
-        let text_encoder: T5Config = toml::Value::Table(table).try_into().map_err(wrong)?;
+        let learnt = source.captions(Split::Training, parts.clips);
+        let held_out = source.captions(Split::Validation, settings.held_out);
+        let Captions { tokenizer, text_encoder } =
+            captioned(&learnt, parts.text_encoder, "model.musicgen.text_encoder")?;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text_encoder.n_positions, text_encoder.vocab_size)?;
         let pool = |split: Split, captions: &[String]| -> Result<Pool> {
             let texts = captions.iter().map(|caption| words.encode(caption)).collect::<Result<_, _>>()?;
@@ -133,7 +127,7 @@ impl Study for MusicgenStudy {
     }
 
     fn begin(&self, trainer: &mut Trainer<MusicTask>) -> Result<()> {
-        trainer.parameters.take("audio_encoder.", &Codec::weights(&self.codec, &self.device)?)?;
+        trainer.parameters.take("audio_encoder.", &weights(&self.codec, &self.device)?)?;
         Ok(())
     }
 
@@ -183,7 +177,7 @@ impl Study for MusicgenStudy {
         Ok(Look { sounds, ..Look::default() })
     }
 
-    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Files> {
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Vec<ModelFile>> {
         let mut config = serde_json::to_value(&self.config)?;
         config["architectures"] = serde_json::json!(["MusicgenForConditionalGeneration"]);
         for (part, kind) in [("text_encoder", "t5"), ("audio_encoder", "encodec"), ("decoder", "musicgen_decoder")] {
@@ -191,11 +185,11 @@ impl Study for MusicgenStudy {
         }
         let generation =
             serde_json::json!({"guidance_scale": 3.0, "top_k": 250, "temperature": 1.0, "do_sample": true});
-        let files = vec![
-            ("config.json".to_owned(), serde_json::to_vec_pretty(&config)?),
-            ("generation_config.json".to_owned(), serde_json::to_vec_pretty(&generation)?),
-            ("tokenizer.json".to_owned(), self.tokenizer.clone().into_bytes()),
-        ];
-        Ok((CodecTask::exported(tensors), files))
+        Ok(vec![
+            ModelFile::json("config.json", &config)?,
+            ModelFile::json("generation_config.json", &generation)?,
+            ModelFile::bytes("tokenizer.json", self.tokenizer.clone().into_bytes()),
+            ModelFile::tensors("model.safetensors", CodecTask::exported(tensors)),
+        ])
     }
 }

@@ -124,33 +124,76 @@ impl Record {
     }
 }
 
+/// A file of a finished model, with its path within the folder.
+pub(super) struct ModelFile {
+    path: String,
+    content: Content,
+}
+
+enum Content {
+    Tensors(Vec<NamedTensor>),
+    Bytes(Vec<u8>),
+}
+
+impl ModelFile {
+    pub(super) fn tensors(path: &str, tensors: Vec<NamedTensor>) -> Self {
+        Self { path: path.to_owned(), content: Content::Tensors(tensors) }
+    }
+
+    pub(super) fn bytes(path: &str, bytes: Vec<u8>) -> Self {
+        Self { path: path.to_owned(), content: Content::Bytes(bytes) }
+    }
+
+    pub(super) fn json(path: &str, value: &Value) -> Result<Self> {
+        let mut bytes = serde_json::to_vec_pretty(value)?;
+        bytes.push(b'\n');
+        Ok(Self::bytes(path, bytes))
+    }
+}
+
 /// Writes the model's folder; how many bytes its weights have.
 pub(super) fn model(
     path: &Path,
     settings: &Settings,
-    tensors: &[NamedTensor],
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<ModelFile>,
     held_out: Option<BTreeMap<String, f64>>,
     steps: usize,
 ) -> Result<usize> {
     let folder = OutputFolder::open(path)?;
+    let of_tensors = |file: &ModelFile| match &file.content {
+        Content::Tensors(tensors) => tensors.iter().map(|(_, _, values)| values.len()).sum(),
+        Content::Bytes(_) => 0,
+    };
+    let numbers = files.iter().map(of_tensors).sum();
+    folder.write("README.md", card(settings, numbers, held_out, steps).as_bytes())?;
+    let mut written = 0;
+    for ModelFile { path, content } in files {
+        let (within, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        let bytes = match content {
+            Content::Tensors(tensors) => {
+                let bytes = halved(&tensors)?;
+                written += bytes.len();
+                bytes
+            }
+            Content::Bytes(bytes) => bytes,
+        };
+        OutputFolder::open(&folder.path().join(within))?.write(name, &bytes)?;
+    }
+    Ok(written)
+}
+
+/// A safetensors file in 16 bits.
+fn halved(tensors: &[NamedTensor]) -> Result<Vec<u8>> {
     let stored: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| half_bytes(values)).collect();
     let views = tensors
         .iter()
         .zip(&stored)
         .map(|((name, shape, _), bytes)| Ok((name.as_str(), TensorView::new(Dtype::F16, shape.clone(), bytes)?)));
     let views = views.collect::<Result<Vec<_>>>()?;
-    let weights = tensors::to_file(views, [("format".to_owned(), "pt".to_owned())].into())?;
-    for (name, bytes) in files {
-        folder.write(&name, &bytes)?;
-    }
-    folder.write("README.md", card(settings, tensors, held_out, steps).as_bytes())?;
-    folder.write("model.safetensors", &weights)?;
-    Ok(weights.len())
+    tensors::to_file(views, [("format".to_owned(), "pt".to_owned())].into())
 }
 
-fn card(settings: &Settings, tensors: &[NamedTensor], held_out: Option<BTreeMap<String, f64>>, steps: usize) -> String {
-    let numbers: usize = tensors.iter().map(|(_, _, values)| values.len()).sum();
+fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f64>>, steps: usize) -> String {
     let Settings { name, seed, batch, seconds, music, .. } = settings;
     let rows: Vec<String> =
         held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |")).collect();

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
-    models::{encodec::EncodecConfig, musicgen::DecoderConfig, passt::PasstConfig},
-    training::{CodecWeights, Optimiser},
+    models::{
+        encodec::EncodecConfig, musicgen::DecoderConfig, oobleck::OobleckConfig, passt::PasstConfig,
+        stable_audio::DitConfig,
+    },
+    training::{AutoencoderWeights, CodecWeights, Optimiser},
 };
 
 use crate::failure::Misuse;
@@ -53,6 +56,22 @@ pub(super) enum Music {
 pub(super) enum Model {
     /// An EnCodec.
     Codec { loss: CodecWeights, config: EncodecConfig },
+    /// An Oobleck.
+    Autoencoder { loss: AutoencoderWeights, config: OobleckConfig },
+    /// A Stable Audio with its text encoder, over an autoencoder that is there.
+    Diffusion {
+        /// Folder of the autoencoder, from that of the settings.
+        autoencoder: PathBuf,
+        /// Clips that are turned into latents once, and drawn from.
+        clips: usize,
+        /// Share of clips that are shown without their text.
+        without_text: f64,
+        /// Tokens that a text is filled up to.
+        text_tokens: usize,
+        /// As in `config.json`, without `vocab_size`, which the captions decide.
+        text_encoder: toml::Table,
+        transformer: DitConfig,
+    },
     /// A PaSST over the instruments and genres of the corpus.
     Tagger {
         /// Folder of a codec, from that of the settings, which every second clip passes through.

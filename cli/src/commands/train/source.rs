@@ -58,11 +58,16 @@ impl Source {
     }
 
     /// What a clip is called, which does not depend on its length, and what it is.
-    pub(super) fn caption(&self, which: Which) -> String {
+    fn caption(&self, which: Which) -> String {
         match self.music {
             Music::Harmonics => self.harmonics(which, 1).caption,
             Music::Soundfont => described(&self.phrase(which, self.sample_rate as usize)),
         }
+    }
+
+    /// The captions of the first `count` clips.
+    pub(super) fn captions(&self, split: Split, count: usize) -> Vec<String> {
+        (0..count).map(|index| self.caption(Which { split, index })).collect()
     }
 
     /// What is known of a clip of the corpus.

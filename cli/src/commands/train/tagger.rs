@@ -16,7 +16,7 @@ use tonoscope_core::{
 };
 
 use super::{
-    Files, Look, Study,
+    Look, ModelFile, Study,
     codec::Codec,
     samples,
     settings::{Music, Settings},
@@ -186,10 +186,10 @@ impl Study for TaggerStudy {
         Ok(look)
     }
 
-    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Files> {
+    fn files(&self, tensors: Vec<NamedTensor>) -> Result<Vec<ModelFile>> {
         let mut config = serde_json::to_value(&self.config)?;
         config["model_type"] = "passt".into();
-        Ok((tensors, vec![("config.json".to_owned(), serde_json::to_vec_pretty(&config)?)]))
+        Ok(vec![ModelFile::json("config.json", &config)?, ModelFile::tensors("model.safetensors", tensors)])
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     checkpoint::{LoadError, Weights},
     hooks::{HookPoint, Hooks, Inner, Part, Site},
-    nn::{LayerNorm, Linear},
+    nn::{LayerNorm, Linear, held},
 };
 
 /// The transformer: noisy latents, conditions and time in, a velocity out.
@@ -165,7 +165,7 @@ impl Dit {
     /// The velocity at noisy latents of unit variance, for every row of every branch.
     ///
     /// # Shapes
-    /// - `x`: `[sequence, channels, length]`; result: `[branch · sequence, channels, length]`
+    /// - `x`: `[sequence, channels, length]`, `times`: one for all or one for each sequence; result: `[branch · sequence, channels, length]`
     ///
     /// # Hook points
     /// `embed`, per layer `resid_pre`, `self_attn.{q,k,v,pattern,z}`, `self_attn_out`, `resid_mid`,
@@ -177,12 +177,12 @@ impl Dit {
         prepared: &Prepared,
         step: usize,
         x: Tensor<3>,
-        time: f64,
+        times: &[f64],
     ) -> Tensor<3> {
         hooks.begin(step, prepared.sequences);
         let x = x.swap_dims(1, 2);
         let x = self.preprocess_conv.forward(x.clone()) + x;
-        let global = prepared.global.clone() + self.timestep_proj.forward(self.time_features(time));
+        let global = prepared.global.clone() + self.timestep_proj.forward(self.time_features(times));
         let one = Tensor::cat(vec![global, self.proj_in.forward(x)], 1);
         let x = Tensor::cat(vec![one; prepared.branches], 0);
         let mut x = hooks.at(HookPoint::dit(None, Site::Embed), x);
@@ -194,12 +194,15 @@ impl Dit {
         (self.postprocess_conv.forward(x.clone()) + x).swap_dims(1, 2)
     }
 
-    /// `[cos(2π t w), sin(2π t w)]`: `[1, 1, time_proj_dim]`.
-    fn time_features(&self, time: f64) -> Tensor<3> {
-        let turns = (2.0 * PI) as f32 * time as f32;
-        let angles = || self.frequencies.iter().map(|frequency| turns * frequency);
-        let features: Vec<f32> = angles().map(f32::cos).chain(angles().map(f32::sin)).collect();
-        upload(features, [1, 1, self.config.time_proj_dim], &self.device())
+    /// `[cos(2π t w), sin(2π t w)]`: `[time, 1, time_proj_dim]`.
+    fn time_features(&self, times: &[f64]) -> Tensor<3> {
+        let features = |time: &f64| {
+            let turns = (2.0 * PI) as f32 * *time as f32;
+            let angles = || self.frequencies.iter().map(move |frequency| turns * frequency);
+            angles().map(f32::cos).chain(angles().map(f32::sin)).collect::<Vec<f32>>()
+        };
+        let features = times.iter().flat_map(features).collect();
+        upload(features, [times.len(), 1, self.config.time_proj_dim], &self.device())
     }
 }
 
@@ -228,7 +231,7 @@ impl Projection {
 impl Pointwise {
     fn load(weights: &Weights, channels: usize) -> Result<Self, LoadError> {
         let weight = weights.tensor("weight", [channels, channels, 1])?;
-        Ok(Self { weight: Param::from_tensor(weight.reshape([channels, channels])) })
+        Ok(Self { weight: held(weight.reshape([channels, channels])) })
     }
 
     /// `[row, time, channels]`

@@ -119,6 +119,16 @@ impl StableAudio {
         self.denoise(hooks, &prepared, request, 0, x, sigma)
     }
 
+    /// The velocity at noisy latents of unit variance, without guidance, at a time of its own for every row: what is trained.
+    ///
+    /// # Shapes
+    /// - `x`, result: `[row, channels, length]`; `times`: 0 (sound) to 1 (noise)
+    pub fn velocities(&self, conditioning: &Conditioning, x: Tensor<3>, times: &[f64]) -> Tensor<3> {
+        let hooks = &mut Hooks::none();
+        let prepared = self.transformer.prepare(hooks, conditioning, false, x.dims()[2]);
+        self.transformer.velocity(hooks, &prepared, 0, x, times)
+    }
+
     /// `c_skip x + c_out v`, where `v` is the guided velocity at `c_in x`.
     fn denoise(
         &self,
@@ -133,7 +143,7 @@ impl StableAudio {
         let variance = sigma.mul_add(sigma, data * data);
         let time = sigma.atan() * 2.0 / PI;
         let scaled = x.clone() / variance.sqrt();
-        let velocity = self.transformer.velocity(hooks, prepared, step, scaled, time);
+        let velocity = self.transformer.velocity(hooks, prepared, step, scaled, &[time]);
         let velocity = guided(velocity, prepared.sequences, request.guidance, request.rescale);
         let estimate = x * (data * data / variance) - velocity * (sigma * data / variance.sqrt());
         let point = HookPoint::dit(None, Site::X0);
