@@ -16,8 +16,16 @@ const FLAGS = [
 /** Without the first of these, this Chromium has no adapter. */
 const GPU = ['--enable-unsafe-webgpu', '--enable-webgpu-developer-features'];
 
-/** Removes a profile; the browser's helpers may outlive it by a moment, and write. */
-const discard = (profile) => rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+/** Removes a profile. The browser's helpers may outlive it and write: `rmSync` does not try again what they fill meanwhile. */
+async function discard(profile) {
+  for (const began = Date.now(); ; await new Promise((done) => setTimeout(done, 200))) {
+    try {
+      return rmSync(profile, { recursive: true, force: true });
+    } catch (error) {
+      if (Date.now() - began > 20_000) return console.warn(`\`${profile}\` stays: ${error.message}`);
+    }
+  }
+}
 
 /** Runs `work(browser)` in a fresh profile. */
 export async function withBrowser({ gpu }, work) {
@@ -32,7 +40,7 @@ export async function withBrowser({ gpu }, work) {
     return await work(browser);
   } finally {
     await browser.close();
-    discard(profile);
+    await discard(profile);
   }
 }
 
@@ -53,7 +61,7 @@ export async function withCandidBrowser(work) {
   } finally {
     running.kill();
     await ended;
-    discard(profile);
+    await discard(profile);
   }
 }
 
