@@ -202,7 +202,7 @@ fn release_file() -> Result<PathBuf> {
 
 /// The file at an address, from the cache of models if it has been fetched before.
 fn at_address(address: &str) -> Result<PathBuf> {
-    let address = check_address("--judge", address, "HF_TOKEN")?;
+    let address = check_address("the classifier's address", address, None)?;
     let file = Path::new(address.rsplit('/').next().unwrap_or_default());
     if !holds_weights(file) {
         return Err(Misuse::new(format!("`{address}` is not the address of a `.pt` or `.safetensors` file")).into());

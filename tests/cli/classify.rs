@@ -332,6 +332,9 @@ fn a_classifier_at_an_address_is_fetched_once() {
     says(&classify("1", &tiny), 1, &["was not fetched yet", "HF_HUB_OFFLINE"]);
     says(&classify("1", "passt"), 1, &["passt-s-f128-p16-s10-ap.476-swa.pt", "HF_HUB_OFFLINE"]);
     says(&classify("0", &format!("{address}/v1/tiny.bin")), 2, &["tiny.bin", ".safetensors"]);
+    let secret = classify("0", "http://me:secret@127.0.0.1/tiny.pt");
+    says(&secret, 1, &["the classifier's address", "it holds a user name or a password"]);
+    assert!(!secret.1.contains("secret") && !secret.1.contains("HF_TOKEN"), "{}", secret.1);
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     // What is fetched is whole; that it is no release says the next step.
     says(&classify("0", &tiny), 1, &["heads", "config.json"]);

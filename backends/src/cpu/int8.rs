@@ -2,7 +2,7 @@
 //!
 //! A weight is a whole number up to 127 times the scale of its output and block of inputs; so are the rows of the block,
 //! in 16 bits: they lose 250 times less than the weights. The whole numbers of a block are multiplied and added exactly,
-//! two inputs by one instruction, twice as fast as they could be converted to `f32`; scales and sums of blocks are `f32`.
+//! two inputs by one instruction, without converting every weight to `f32`; scales and sums of blocks are `f32`.
 
 #![expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 

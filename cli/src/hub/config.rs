@@ -139,7 +139,7 @@ impl HubConfig {
 
         let mut config = Self::new(cache);
         if let Some(endpoint) = text("HF_ENDPOINT") {
-            config.endpoint = check_address("HF_ENDPOINT", &endpoint, "HF_TOKEN")?;
+            config.endpoint = check_address("HF_ENDPOINT", &endpoint, Some("HF_TOKEN"))?;
         }
         if let Some(seconds) = text("HF_HUB_DOWNLOAD_TIMEOUT") {
             config.stall = match seconds.trim().parse::<u64>() {
@@ -193,7 +193,7 @@ pub(crate) fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<
 
 /// `text`, the value of `setting`, without the slash at its end, if it can be the address of a server; `token` is the
 /// variable that a token belongs into.
-pub(crate) fn check_address(setting: &str, text: &str, token: &str) -> Result<String, HubError> {
+pub(crate) fn check_address(setting: &str, text: &str, token: Option<&str>) -> Result<String, HubError> {
     let bad = |reason: String| HubError::BadSetting { setting: setting.into(), reason };
     let text = text.trim().trim_end_matches('/');
     let uri: ureq::http::Uri = text.parse().map_err(|_| bad("not a URL".into()))?;
@@ -202,7 +202,8 @@ pub(crate) fn check_address(setting: &str, text: &str, token: &str) -> Result<St
     }
     // A password in the address would show up in every error.
     if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err(bad(format!("it holds a user name or a password; pass a token in `{token}` instead")));
+        let instead = token.map_or(String::new(), |token| format!("; pass a token in `{token}` instead"));
+        return Err(bad(format!("it holds a user name or a password{instead}")));
     }
     if uri.query().is_some() {
         return Err(bad("it holds a `?`".into()));

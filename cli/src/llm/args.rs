@@ -109,7 +109,7 @@ impl LlmArgs {
         }
         let base_url = match named {
             None => OPENAI.to_owned(),
-            Some((setting, url)) => check_address(setting, &url, KEY).map_err(|error| {
+            Some((setting, url)) => check_address(setting, &url, Some(KEY)).map_err(|error| {
                 Misuse::new(error.to_string())
                     .hint(format!("such an address is `{OPENAI}` or `http://localhost:8080/v1`"))
             })?,

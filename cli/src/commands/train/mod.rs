@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use serde_json::json;
 use tonoscope_core::{
@@ -220,5 +220,6 @@ fn train<S: Study>(
 
 /// All samples of a tensor, in order.
 fn samples(sound: Tensor<3>) -> Result<Vec<f32>> {
-    Ok(pollster::block_on(sound.into_data_async())?.convert::<f32>().try_to_vec::<f32>().unwrap_or_default())
+    let data = pollster::block_on(sound.into_data_async())?.convert::<f32>();
+    data.try_to_vec().map_err(|error| anyhow!("samples that cannot be read: {error:?}"))
 }

@@ -7,7 +7,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use tonoscope_core::training::{NamedTensor, StepReport, half_bytes};
 
-use super::settings::Settings;
+use super::settings::{Music, Settings};
 use crate::{
     failure::Misuse,
     figures::{LinePlot, Panel, Series},
@@ -198,15 +198,20 @@ fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f
     let rows: Vec<String> =
         held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |")).collect();
     let rows = rows.join("\n");
-    let music =
-        serde_json::to_value(music).ok().and_then(|music| music.as_str().map(str::to_owned)).unwrap_or_default();
+    let music = match music {
+        Music::Harmonics => "notes of a few harmonics, computed; held-out clips by another seed",
+        Music::Soundfont => {
+            "phrases composed by a seed, played from recorded notes of the soundfont FluidR3Mono (MIT); held-out clips \
+             are the validation part"
+        }
+    };
     format!(
-        "# {name}\n\nTrained from scratch by `tonoscope train`, on music that was made for it; no recording was used.\n\n\
+        "# {name}\n\nTrained from scratch by `tonoscope train`, on music that was made for it.\n\n\
          - numbers in the checkpoint: {numbers}, 16 bits each (running means of the weights)\n\
-         - data: `{music}`, {batch} clips of {seconds} s per step, none seen twice by the codec; held-out clips by another seed\n\
+         - data: {music}; {batch} clips of {seconds} s per step\n\
          - budget: {steps} of {} steps, seed {seed}\n\n\
          ## Measured on held-out clips\n\n| what | value |\n|---|---|\n{rows}\n\n\
-         ## Limits\n\nIt has heard nothing but its synthetic music: expect little of real recordings. What it learnt is only as \
+         ## Limits\n\nIt has heard nothing but that music: expect little of real recordings. What it learnt is only as \
          true as the numbers above.\n",
         settings.steps
     )

@@ -165,7 +165,8 @@ impl Dit {
     /// The velocity at noisy latents of unit variance, for every row of every branch.
     ///
     /// # Shapes
-    /// - `x`: `[sequence, channels, length]`, `times`: one for all or one for each sequence; result: `[branch · sequence, channels, length]`
+    /// - `x`: `[sequence, channels, length]`; `times`: one for all, or one for each sequence
+    /// - result: `[branch · sequence, channels, length]`
     ///
     /// # Hook points
     /// `embed`, per layer `resid_pre`, `self_attn.{q,k,v,pattern,z}`, `self_attn_out`, `resid_mid`,
