@@ -9,7 +9,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use rayon::prelude::*;
 
-use super::kernel::{BLOCK, multiply_add};
+use super::kernel::{BLOCK, dispatched, multiply_add};
 
 /// Values that a thread takes at a time.
 const CHUNK: usize = 1 << 14;
@@ -30,21 +30,7 @@ pub(super) fn gelu(values: &mut [f32]) {
     if values.len() <= CHUNK { chunk(values) } else { values.par_chunks_mut(CHUNK).for_each(chunk) }
 }
 
-fn chunk(values: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
-        // SAFETY: the CPU has them, as was just checked.
-        return unsafe { chunk_avx2(values) };
-    }
-    chunk_of::<{ cfg!(target_arch = "aarch64") }>(values);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn chunk_avx2(values: &mut [f32]) {
-    chunk_of::<true>(values);
-}
+dispatched!(fn chunk(values: &mut [f32]) = chunk_of);
 
 /// `FAST`: the CPU multiplies and adds in one instruction.
 #[inline(always)]
@@ -81,21 +67,7 @@ pub(super) fn gated_silu(y: &[f32], width: usize) -> Vec<f32> {
     gated
 }
 
-fn gate(values: &[f32], gates: &[f32], to: &mut [f32]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
-        // SAFETY: the CPU has them, as was just checked.
-        return unsafe { gate_avx2(values, gates, to) };
-    }
-    gate_of::<{ cfg!(target_arch = "aarch64") }>(values, gates, to);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn gate_avx2(values: &[f32], gates: &[f32], to: &mut [f32]) {
-    gate_of::<true>(values, gates, to);
-}
+dispatched!(fn gate(values: &[f32], gates: &[f32], to: &mut [f32]) = gate_of);
 
 #[inline(always)]
 fn gate_of<const FAST: bool>(values: &[f32], gates: &[f32], to: &mut [f32]) {
@@ -108,8 +80,9 @@ fn gate_of<const FAST: bool>(values: &[f32], gates: &[f32], to: &mut [f32]) {
 
 /// `eˣ` for `x` of 0 or less; never less than `e⁻⁸⁷`.
 #[inline(always)]
-fn exp<const FAST: bool>(x: f32) -> f32 {
-    let x = x.max(-87.0);
+pub(super) fn exp<const FAST: bool>(x: f32) -> f32 {
+    // Written so that what is no number is passed on.
+    let x = if x < -87.0 { -87.0 } else { x };
     let shifted = multiply_add::<FAST>(x, LOG2_E, ROUND);
     let whole = shifted - ROUND;
     let rest = multiply_add::<FAST>(whole, -LN_2[0], x);
@@ -129,22 +102,10 @@ fn polynomial<const FAST: bool, const N: usize>(coefficients: &[f32; N], x: f32)
     sum
 }
 
-/// `x` above zero, `exp(x) − 1` below, in place.
-pub(super) fn elu(x: &mut [[f32; BLOCK]]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
-        // SAFETY: the CPU has them, as was just checked.
-        return unsafe { elu_avx2(x) };
-    }
-    elu_of::<{ cfg!(target_arch = "aarch64") }>(x);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn elu_avx2(x: &mut [[f32; BLOCK]]) {
-    elu_of::<true>(x);
-}
+dispatched!(
+    /// `x` above zero, `exp(x) − 1` below, in place.
+    pub(super) fn elu(x: &mut [[f32; BLOCK]]) = elu_of
+);
 
 #[inline(always)]
 fn elu_of<const FAST: bool>(x: &mut [[f32; BLOCK]]) {
@@ -155,22 +116,10 @@ fn elu_of<const FAST: bool>(x: &mut [[f32; BLOCK]]) {
     }
 }
 
-/// `x + height · sin²(π · turns · x)`, in place.
-pub(super) fn snake(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
-        // SAFETY: the CPU has them, as was just checked.
-        return unsafe { snake_avx2(turns, height, x) };
-    }
-    snake_of::<{ cfg!(target_arch = "aarch64") }>(turns, height, x);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn snake_avx2(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) {
-    snake_of::<true>(turns, height, x);
-}
+dispatched!(
+    /// `x + height · sin²(π · turns · x)`, in place.
+    pub(super) fn snake(turns: &[f32; BLOCK], height: &[f32; BLOCK], x: &mut [[f32; BLOCK]]) = snake_of
+);
 
 /// The sine is a polynomial after the whole turns are taken off, within 1e-7 of the true one: libm's costs as much as
 /// two hundred multiplications.

@@ -18,6 +18,30 @@ pub(super) const BLOCK: usize = 64;
 /// Rows of `x` that share one load of a weight.
 const TILE: usize = 6;
 
+/// A function that is `$of::<true>`, compiled for AVX2, where the CPU has that; elsewhere `$of` as everything is compiled.
+/// Its parameter says whether the CPU multiplies and adds in one instruction.
+macro_rules! dispatched {
+    ($(#[$doc:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),*) = $of:ident) => {
+        $(#[$doc])*
+        $visible fn $name($($argument: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($argument: $type),*) {
+                    $of::<true>($($argument),*);
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    #[expect(unsafe_code, reason = "calls a function compiled for instructions that not every CPU has")]
+                    // SAFETY: the CPU has them, as was just checked.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            $of::<{ cfg!(target_arch = "aarch64") }>($($argument),*);
+        }
+    };
+}
+pub(super) use dispatched;
+
 /// Weights of [`BLOCK`] inputs and [`WIDTH`] outputs as a product reads them.
 pub(super) trait Block: Send + Sync + 'static {
     /// What of one row a block is multiplied by.

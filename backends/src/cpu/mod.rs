@@ -9,6 +9,7 @@ mod kernel;
 mod pack;
 mod product;
 mod rows;
+mod softmax;
 mod taps;
 
 use std::{any::Any, fmt, iter, sync::Arc};
@@ -151,6 +152,17 @@ impl PackedMatrix for CpuMatrix {
         let gated = activations::gated_silu(here(y).as_slice().expect("a contiguous tensor of this type"), width);
         let y = FlexTensor::from_data(TensorData::new(gated, [rows, width / 2]));
         Tensor::<2, Float>::from_primitive::<Flex>(y)
+    }
+
+    fn softmax(&self, scores: Tensor<2>) -> Tensor<2> {
+        if scores.dtype() != DType::F32 {
+            return burn::tensor::activation::softmax(scores, 1);
+        }
+        let width = scores.dims()[1];
+        let mut scores = here(scores);
+        let (start, end) = scores.layout().contiguous_offsets().expect("a contiguous tensor");
+        softmax::softmax(&mut scores.storage_mut()[start..end], width);
+        Tensor::<2, Float>::from_primitive::<Flex>(scores)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{any::Any, borrow::Cow, fmt::Debug, sync::Arc};
 
 use burn::tensor::{
     Tensor,
-    activation::{gelu, silu},
+    activation::{gelu, silu, softmax},
 };
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -74,6 +74,14 @@ pub trait PackedMatrix: Any + Debug + Send + Sync {
     /// - `y`: `[rows, out]`; result: `[rows, out / 2]`, of the same element type
     fn gated_silu(&self, y: Tensor<2>) -> Tensor<2> {
         gated_silu(y)
+    }
+
+    /// `exp(x) / Σ exp(x)` of every row, such as stands between the matrices of an attention layer.
+    ///
+    /// # Shapes
+    /// - `scores`, result: `[rows, keys]`, of the same element type
+    fn softmax(&self, scores: Tensor<2>) -> Tensor<2> {
+        softmax(scores, 1)
     }
 }
 

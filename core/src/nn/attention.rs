@@ -2,7 +2,7 @@
 
 use burn::{
     module::Module,
-    tensor::{DType, Tensor, activation::softmax},
+    tensor::{DType, Tensor},
 };
 
 use super::Linear;
@@ -105,7 +105,7 @@ impl Attention {
             Some(bias) => scores + bias,
             None => scores,
         };
-        let pattern = hooks.at(at(Inner::Pattern), softmax(scores, 3));
+        let pattern = hooks.at(at(Inner::Pattern), self.out_proj.softmax(scores));
         let z = hooks.at(at(Inner::Z), pattern.matmul(v).swap_dims(1, 2));
         self.out_proj.forward(z.reshape([rows, queries, self.heads * self.d_head]))
     }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, activation::gelu},
+    tensor::{
+        Tensor,
+        activation::{gelu, softmax},
+    },
 };
 
 use super::held;
@@ -77,6 +80,14 @@ impl Matrix {
             None => gated_silu(y),
         }
     }
+
+    /// The softmax of every row of scores.
+    fn softmax(&self, scores: Tensor<2>) -> Tensor<2> {
+        match &self.packed {
+            Some(matrix) => matrix.softmax(scores),
+            None => softmax(scores, 1),
+        }
+    }
 }
 
 /// `x Wᵀ + b`
@@ -135,6 +146,14 @@ impl Linear {
         let y = self.weight.gated_silu(self.rows(x));
         let to = y.dims()[1];
         y.reshape([batch, time, to])
+    }
+
+    /// The softmax over the last axis of the scores of an attention layer that this one belongs to.
+    pub fn softmax<const D: usize>(&self, scores: Tensor<D>) -> Tensor<D> {
+        let shape = scores.dims();
+        let keys = shape[D - 1];
+        let rows = shape[..D - 1].iter().product::<usize>();
+        self.weight.softmax(scores.reshape([rows, keys])).reshape(shape)
     }
 
     /// `[batch, time, in]` → `[batch · time, out]`

@@ -1,6 +1,6 @@
 //! Attention with biases, as both towers have it; every tensor passes a hook.
 
-use burn::tensor::{Tensor, activation::softmax};
+use burn::tensor::Tensor;
 
 use crate::{
     checkpoint::{LoadError, Weights},
@@ -62,7 +62,7 @@ impl Attention {
             let periods = periods + bias.reshape([1, period * self.heads, tokens, tokens]);
             periods.reshape([rows, self.heads, tokens, tokens])
         };
-        let pattern = hooks.at(at(Inner::Pattern), softmax(scores, 3));
+        let pattern = hooks.at(at(Inner::Pattern), self.dense.softmax(scores));
         let z = hooks.at(at(Inner::Z), pattern.matmul(v).swap_dims(1, 2));
         self.dense.forward(z.reshape([rows, tokens, width]))
     }

@@ -5,7 +5,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, activation::softmax, module::conv2d, ops::ConvOptions},
+    tensor::{Tensor, module::conv2d, ops::ConvOptions},
 };
 
 use super::config::PasstConfig;
@@ -207,7 +207,7 @@ impl FusedAttention {
         };
         let (q, k, v) = (part(0, Inner::Q), part(1, Inner::K), part(2, Inner::V));
         let scores = q.matmul(k.swap_dims(2, 3)) * (self.d_head as f64).powf(-0.5);
-        let pattern = hooks.at(HookPoint::encoder(layer, Site::SelfAttn(Inner::Pattern)), softmax(scores, 3));
+        let pattern = hooks.at(HookPoint::encoder(layer, Site::SelfAttn(Inner::Pattern)), self.proj.softmax(scores));
         let z = hooks.at(HookPoint::encoder(layer, Site::SelfAttn(Inner::Z)), pattern.matmul(v).swap_dims(1, 2));
         self.proj.forward(z.reshape([rows, tokens, width]))
     }

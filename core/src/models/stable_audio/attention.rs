@@ -3,10 +3,7 @@
 
 use std::ops::Range;
 
-use burn::{
-    module::Module,
-    tensor::{Tensor, activation::softmax},
-};
+use burn::{module::Module, tensor::Tensor};
 
 use super::{conditioner::upload, config::DitConfig};
 use crate::{
@@ -104,7 +101,8 @@ impl Attention {
         let q = (q.swap_dims(1, 2) * scale).reshape([groups, below, d_head]);
         let [k, v] = [k, v].map(|x| x.swap_dims(1, 2).reshape([groups, keys, d_head]));
         let portions = portions(groups, below * keys);
-        let pattern = |groups: &Range<usize>| softmax(some(&q, groups).matmul(some(&k, groups).swap_dims(1, 2)), 2);
+        let pattern =
+            |groups: &Range<usize>| self.to_out.softmax(some(&q, groups).matmul(some(&k, groups).swap_dims(1, 2)));
         let mixed = |pattern: Tensor<3>, groups: &Range<usize>| pattern.matmul(some(&v, groups));
         let z: Vec<Tensor<3>> = if hooks.wants(at(Inner::Pattern)) {
             let whole = joined(portions.iter().map(&pattern).collect());
