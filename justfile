@@ -16,6 +16,10 @@ parity folder:
 parity-clap folder:
     TONOSCOPE_REAL_CLAP={{folder}} cargo test --release --workspace --test all -- --ignored real_clap --nocapture
 
+# Stable Audio Open at real size, with random weights made by `tests/reference/stable_audio_real.py FOLDER 216`
+parity-stable-audio folder:
+    TONOSCOPE_REAL_SIZE_SAO={{folder}} cargo test --release --workspace --test all -- --ignored real_stable_audio --nocapture
+
 # Speed at musicgen-small's real size
 bench:
     cargo bench --workspace --bench musicgen

@@ -9,4 +9,5 @@ mod musicgen;
 mod oobleck;
 mod real_size;
 mod stable_audio;
+mod stable_audio_real;
 mod t5;

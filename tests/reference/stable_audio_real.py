@@ -1,5 +1,5 @@
 """A Stable Audio of real size with random weights in diffusers' layout, with the conditions of a prompt and one guided
-denoised estimate, for the ignored test: `TONOSCOPE_REAL_SIZE_SAO=DIR cargo test … a_step_at_real_size -- --ignored`.
+denoised estimate, and the autoencoder both ways in 64 bits, for `just parity-stable-audio DIR`.
 
 The T5 has the real width and depth but the tiny vocabulary of `t5_tiny`'s tokenizer; everything else is stable-audio-open-1.0.
 
@@ -25,6 +25,7 @@ from common import PROMPTS, save_expected, save_tokenizer, tiny_tokenizer
 from stable_audio_common import guided, randomise
 
 TOKENS, SIGMA, GUIDANCE = 128, 3.7, 6.0
+VAE_LATENTS = 16  # a third of a second
 
 
 def build_text():
@@ -35,6 +36,21 @@ def build_text():
         relative_attention_num_buckets=32, relative_attention_max_distance=128, layer_norm_epsilon=1e-6,
         feed_forward_proj="relu", pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
     )).eval()
+
+
+def both_ways(vae):
+    """Audio of some latents, and the latents of that audio, in 64 bits; how far 32 bits are from it, in its largest value.
+
+    With random weights a snake of a snake of a snake makes much of little: 64 bits say what 32 can be held to.
+    """
+    latents = torch.randn(1, 64, VAE_LATENTS, generator=torch.Generator().manual_seed(65))
+    audio = vae.decode(latents).sample
+    narrow = {"vae.audio": audio, "vae.mean": vae.encode(audio).latent_dist.mean}
+    vae.double()
+    wide = {"vae.audio": vae.decode(latents.double()).sample, "vae.mean": vae.encode(audio.double()).latent_dist.mean}
+    errors = {name: ((narrow[name] - wide[name]).abs().max() / wide[name].abs().max()).item() for name in wide}
+    print(f"32 bits: {errors}", file=sys.stderr)
+    return {"vae.latents": latents, "vae.wave": audio} | {name: value.float() for name, value in wide.items()}, errors
 
 
 def main():
@@ -56,6 +72,7 @@ def main():
         decoder_channels=128, decoder_input_channels=64, audio_channels=2, sampling_rate=44100).eval()
     randomise(vae, 61, rounded=False)
     vae.save_pretrained(folder / "vae")
+    tensors, vae_errors = both_ways(vae)
     del vae
     projection = StableAudioProjectionModel(text_encoder_dim=768, conditioning_dim=768, min_value=0, max_value=512).eval()
     randomise(projection, 62, rounded=False)
@@ -70,7 +87,7 @@ def main():
     output = projection(start_seconds=torch.tensor([0.0]), end_seconds=torch.tensor([10.0]))
     start, end = output.seconds_start_hidden_states, output.seconds_end_hidden_states
     cross, duration = torch.cat([states, start, end], dim=1), torch.cat([start, end], dim=2)
-    tensors = {"cond.cross": cross, "cond.global": duration}
+    tensors |= {"cond.cross": cross, "cond.global": duration}
     transformer = StableAudioDiTModel(
         sample_size=1024, in_channels=64, num_layers=24, attention_head_dim=64, num_attention_heads=24,
         num_key_value_attention_heads=12, out_channels=64, cross_attention_dim=768, time_proj_dim=256,
@@ -93,7 +110,7 @@ def main():
         tensors[f"{length}.x"] = x
         tensors[f"{length}.x0"] = x / (1 + sigma**2) - sigma / torch.sqrt(1 + sigma**2) * velocity
     save_expected(folder / "expected.safetensors", tensors, __file__, diffusers=diffusers.__version__, ids=ids,
-                  seconds=seconds, guidance=GUIDANCE, sigma=SIGMA)
+                  seconds=seconds, guidance=GUIDANCE, sigma=SIGMA, vae_errors=vae_errors)
 
 
 if __name__ == "__main__":
