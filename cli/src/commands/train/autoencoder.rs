@@ -5,22 +5,23 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 use tonoscope_core::{
-    checkpoint::Weights,
+    checkpoint::{Placement, SafetensorsFile, Weights},
     models::oobleck::{Oobleck, OobleckConfig},
     training::{AutoencoderTask, AutoencoderWeights, NamedTensor},
 };
 
-use super::{ModelFile, codec::weights, sound::SoundModel};
+use super::{ModelFile, sound::SoundModel};
 
 /// The file of the weights, in diffusers' layout.
 pub(super) const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
 /// The configuration of an autoencoder that was trained before, and its model.
-pub(super) fn open(folder: &Path, device: &Device) -> Result<(OobleckConfig, Oobleck)> {
+pub(super) fn open(folder: &Path, placement: Placement) -> Result<(OobleckConfig, Oobleck)> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let config = serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
-    let model = Oobleck::load(&config, &weights(&folder.join(WEIGHTS), device)?)?;
+    let weights = Weights::new(Box::new(SafetensorsFile::open(&folder.join(WEIGHTS))?), placement);
+    let model = Oobleck::load(&config, &weights)?;
     Ok((config, model))
 }
 

@@ -21,13 +21,14 @@ pub(super) struct Codec {
 }
 
 impl Codec {
-    /// Opens the folder of a codec.
-    pub(super) fn open(folder: &Path, device: &Device) -> Result<Self> {
+    /// Opens the folder of a codec, as fast as the placement allows: it is not trained.
+    pub(super) fn open(folder: &Path, placement: Placement) -> Result<Self> {
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let config = serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;
         let file = folder.join("model.safetensors");
-        let model = Encodec::load(&config, &weights(&file, device)?)?;
+        let weights = Weights::new(Box::new(SafetensorsFile::open(&file)?), placement);
+        let model = Encodec::load(&config, &weights)?;
         Ok(Self { config, model, file })
     }
 }

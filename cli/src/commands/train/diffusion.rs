@@ -11,6 +11,7 @@ use rand_chacha::rand_core::Rng;
 use serde_json::json;
 use tonoscope_core::{
     audio::Waveform,
+    checkpoint::Placement,
     corpus::Split,
     diffusion::{BrownianNoise, NoiseKey, Sampler, SamplerSettings, Schedule, SolverType},
     hooks::Hooks,
@@ -28,14 +29,13 @@ use super::{
     Look, ModelFile, Study, autoencoder,
     captions::{Captions, captioned},
     codec::weights,
-    samples,
+    encoded::Clips,
     settings::Settings,
-    source::{Source, Which},
+    source::Source,
+    values,
 };
-use crate::progress;
+use crate::{files::OutputFolder, session::sha256};
 
-/// Clips that are encoded at a time.
-const ENCODED_AT_ONCE: usize = 8;
 /// Held-out captions that are played at every look.
 const LISTENED: usize = 4;
 /// Steps in which they are.
@@ -50,10 +50,12 @@ pub(super) struct DiffusionStudy {
     without_text: f64,
     tokenizer: String,
     autoencoder: PathBuf,
-    /// `[clip, channel, length]` of the clips that are learnt from, and of those that are not.
+    /// `[clip, channel, length]` of the clips that are learnt from, and of those that are not; none before the training begins.
     latents: [Vec<f32>; 2],
     texts: [Vec<TokenIds>; 2],
     captions: Vec<String>,
+    source: Source,
+    encoder: Oobleck,
     device: Device,
 }
 
@@ -68,11 +70,9 @@ pub(super) struct Parts<'a> {
 }
 
 impl DiffusionStudy {
-    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, device: &Device) -> Result<Self> {
-        let (vae, model) = autoencoder::open(parts.autoencoder, device)?;
-        let rate = vae.sampling_rate;
-        let length = parts.transformer.sample_size;
-        let source = Source::open(settings, rate)?;
+    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, placement: &Placement) -> Result<Self> {
+        let (vae, encoder) = autoencoder::open(parts.autoencoder, placement.clone())?;
+        let source = Source::open(settings, vae.sampling_rate)?;
         let counts = [(Split::Training, parts.clips), (Split::Validation, settings.held_out)];
         let captions = counts.map(|(split, count)| source.captions(split, count));
         let Captions { tokenizer, text_encoder } =
@@ -81,9 +81,6 @@ impl DiffusionStudy {
         let texts = |captions: &[String]| -> Result<Vec<TokenIds>> {
             captions.iter().map(|caption| Ok(words.encode(caption)?)).collect()
         };
-        let hop = vae.hop();
-        let latents = |(split, count): (Split, usize)| encoded(&model, &source, split, count, length * hop, device);
-        let [learnt, held_out] = counts;
         let condition = parts.transformer.cross_attention_input_dim;
         let config = StableAudioConfig {
             text_tokens: parts.text_tokens,
@@ -105,14 +102,16 @@ impl DiffusionStudy {
         };
         Ok(Self {
             settings: settings.clone(),
-            latents: [latents(learnt)?, latents(held_out)?],
+            latents: [vec![], vec![]],
             config,
             without_text: parts.without_text,
             tokenizer,
             autoencoder: parts.autoencoder.join(autoencoder::WEIGHTS),
             texts: [texts(&captions[0])?, texts(&captions[1])?],
             captions: captions[1].clone(),
-            device: device.clone(),
+            source,
+            encoder,
+            device: placement.device.clone(),
         })
     }
 
@@ -135,34 +134,22 @@ impl DiffusionStudy {
     }
 }
 
-/// Means of the latents of the first `count` clips.
-fn encoded(
-    model: &Oobleck,
-    source: &Source,
-    split: Split,
-    count: usize,
-    length: usize,
-    device: &Device,
-) -> Result<Vec<f32>> {
-    let bar = progress::steps(count as u64, "encoding".to_owned(), "clips");
-    let mut latents = vec![];
-    for first in (0..count).step_by(ENCODED_AT_ONCE) {
-        let part = first..(first + ENCODED_AT_ONCE).min(count);
-        let sound: Vec<f32> =
-            part.clone().flat_map(|index| source.clip(Which { split, index }, length).samples).collect();
-        let sound = Tensor::<3>::from_data(TensorData::new(sound, [part.len(), 1, length]), device);
-        latents.extend(samples(model.encode(sound).mean)?);
-        bar.inc(part.len() as u64);
-    }
-    bar.finish_and_clear();
-    Ok(latents)
-}
-
 impl Study for DiffusionStudy {
     type Task = DiffusionTask;
 
     fn task(&self) -> DiffusionTask {
         DiffusionTask::new(self.config.clone())
+    }
+
+    fn prepare(&mut self, folder: &OutputFolder) -> Result<()> {
+        let samples = self.config.latent_length() * self.config.downsampling();
+        let checksum = sha256(&self.autoencoder)?;
+        for (part, split) in [Split::Training, Split::Validation].into_iter().enumerate() {
+            let clips = Clips { source: &self.source, split, count: self.texts[part].len(), samples };
+            let encode = |sound| values(self.encoder.encode(sound).mean);
+            self.latents[part] = clips.encoded(folder, &checksum, encode, &self.device)?;
+        }
+        Ok(())
     }
 
     fn begin(&self, trainer: &mut Trainer<DiffusionTask>) -> Result<()> {
@@ -217,7 +204,7 @@ impl Study for DiffusionStudy {
         for (name, latents) in [("original", wanted), ("generated", latents)] {
             let sound = model.decode(latents, None);
             let length = sound.dims()[2];
-            for (index, clip) in samples(sound)?.chunks_exact(length).enumerate() {
+            for (index, clip) in values(sound)?.chunks_exact(length).enumerate() {
                 let wave = Waveform::new(vec![clip.to_vec()], self.config.sample_rate())?;
                 look.sounds.push((format!("{index}_{name}"), wave));
             }

@@ -4,6 +4,7 @@ mod autoencoder;
 mod captions;
 mod codec;
 mod diffusion;
+mod encoded;
 mod musicgen;
 mod record;
 mod settings;
@@ -79,6 +80,11 @@ trait Study {
 
     fn task(&self) -> Self::Task;
 
+    /// Makes what it learns from, if that is not made step by step; `folder` is the training's.
+    fn prepare(&mut self, _: &OutputFolder) -> Result<()> {
+        Ok(())
+    }
+
     /// Puts into place what was trained before.
     fn begin(&self, _: &mut Trainer<Self::Task>) -> Result<()> {
         Ok(())
@@ -100,16 +106,17 @@ trait Study {
 pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     let (settings, text) = Settings::read(&args.config)?;
     let opened = args.device.open()?;
-    let device = opened.placement.device;
+    let placement = opened.placement;
+    let device = placement.device.clone();
     let beside = args.config.parent().unwrap_or(Path::new("."));
     match &settings.model {
         Model::Codec { loss, config } => {
             let model = CodecModel { config: config.clone(), loss: loss.clone() };
-            train(args, &settings, &text, &SoundStudy::new(&settings, model, &device)?, &device, out)
+            train(args, &settings, &text, SoundStudy::new(&settings, model, &device)?, &device, out)
         }
         Model::Autoencoder { loss, config } => {
             let model = AutoencoderModel { config: config.clone(), loss: loss.clone() };
-            train(args, &settings, &text, &SoundStudy::new(&settings, model, &device)?, &device, out)
+            train(args, &settings, &text, SoundStudy::new(&settings, model, &device)?, &device, out)
         }
         Model::Diffusion { autoencoder, clips, without_text, text_tokens, text_encoder, transformer } => {
             let parts = diffusion::Parts {
@@ -120,16 +127,16 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
                 text_encoder,
                 transformer,
             };
-            train(args, &settings, &text, &DiffusionStudy::new(&settings, &parts, &device)?, &device, out)
+            train(args, &settings, &text, DiffusionStudy::new(&settings, &parts, &placement)?, &device, out)
         }
         Model::Tagger { codec, config } => {
-            let codec = codec.as_ref().map(|codec| Codec::open(&beside.join(codec), &device)).transpose()?;
-            train(args, &settings, &text, &TaggerStudy::new(&settings, config, codec, &device)?, &device, out)
+            let codec = codec.as_ref().map(|codec| Codec::open(&beside.join(codec), placement)).transpose()?;
+            train(args, &settings, &text, TaggerStudy::new(&settings, config, codec, &device)?, &device, out)
         }
         Model::Musicgen { codec, clips, without_text, text_encoder, decoder } => {
             let codec = beside.join(codec);
             let parts = Parts { codec: &codec, clips: *clips, without_text: *without_text, text_encoder, decoder };
-            train(args, &settings, &text, &MusicgenStudy::new(&settings, &parts, &device)?, &device, out)
+            train(args, &settings, &text, MusicgenStudy::new(&settings, &parts, &placement)?, &device, out)
         }
     }
 }
@@ -138,7 +145,7 @@ fn train<S: Study>(
     args: &TrainArgs,
     settings: &Settings,
     text: &str,
-    study: &S,
+    mut study: S,
     device: &Device,
     out: &mut dyn Write,
 ) -> Result<()> {
@@ -161,6 +168,7 @@ fn train<S: Study>(
     }
     let folder = OutputFolder::open(&args.out)?;
     let mut record = Record::open(folder, text)?;
+    study.prepare(record.folder())?;
     if let Some(state) = record.state()? {
         trainer.restore(&state)?;
         record.cut(trainer.key().step);
@@ -218,8 +226,8 @@ fn train<S: Study>(
     Ok(())
 }
 
-/// All samples of a tensor, in order.
-fn samples(sound: Tensor<3>) -> Result<Vec<f32>> {
-    let data = pollster::block_on(sound.into_data_async())?.convert::<f32>();
-    data.try_to_vec().map_err(|error| anyhow!("samples that cannot be read: {error:?}"))
+/// All numbers of a tensor, in order.
+fn values(tensor: Tensor<3>) -> Result<Vec<f32>> {
+    let data = pollster::block_on(tensor.into_data_async())?.convert::<f32>();
+    data.try_to_vec().map_err(|error| anyhow!("a tensor that cannot be read: {error:?}"))
 }

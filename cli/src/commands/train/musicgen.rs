@@ -1,12 +1,16 @@
 //! Training a MusicGen over a codec that is there.
 
-use std::{ops::ControlFlow, path::Path};
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use rand_chacha::rand_core::Rng;
 use tonoscope_core::{
     audio::Waveform,
+    checkpoint::Placement,
     corpus::Split,
     hooks::Hooks,
     models::{
@@ -23,14 +27,12 @@ use super::{
     Look, ModelFile, Study,
     captions::{Captions, captioned},
     codec::{Codec, weights},
-    samples,
+    encoded::Clips,
     settings::Settings,
-    source::{Source, Which},
+    source::Source,
+    values,
 };
-use crate::progress;
-
-/// Clips that are encoded at a time.
-const ENCODED_AT_ONCE: usize = 8;
+use crate::{files::OutputFolder, session::sha256};
 
 /// Held-out captions that are played at every look.
 const LISTENED: usize = 4;
@@ -41,7 +43,9 @@ pub(super) struct MusicgenStudy {
     config: MusicgenConfig,
     without_text: f64,
     tokenizer: String,
-    codec: std::path::PathBuf,
+    source: Source,
+    codec: Encodec,
+    codec_file: PathBuf,
     learnt: Pool,
     held_out: Pool,
     device: Device,
@@ -50,6 +54,7 @@ pub(super) struct MusicgenStudy {
 /// Clips as the model sees them.
 struct Pool {
     texts: Vec<TokenIds>,
+    /// None before the training begins.
     codes: Vec<Vec<Vec<u32>>>,
 }
 
@@ -63,34 +68,22 @@ pub(super) struct Parts<'a> {
 }
 
 impl MusicgenStudy {
-    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, device: &Device) -> Result<Self> {
-        let Codec { config: audio_encoder, model: codec, file: codec_file } = Codec::open(parts.codec, device)?;
-        let rate = audio_encoder.sampling_rate;
-        let samples = (settings.seconds * f64::from(rate)) as usize;
-        let source = Source::open(settings, rate)?;
-        let learnt = source.captions(Split::Training, parts.clips);
-        let held_out = source.captions(Split::Validation, settings.held_out);
+    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, placement: &Placement) -> Result<Self> {
+        let Codec { config: audio_encoder, model: codec, file } = Codec::open(parts.codec, placement.clone())?;
+        let source = Source::open(settings, audio_encoder.sampling_rate)?;
+        let counts = [(Split::Training, parts.clips), (Split::Validation, settings.held_out)];
+        let captions = counts.map(|(split, count)| source.captions(split, count));
         let Captions { tokenizer, text_encoder } =
-            captioned(&learnt, parts.text_encoder, "model.musicgen.text_encoder")?;
+            captioned(&captions[0], parts.text_encoder, "model.musicgen.text_encoder")?;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text_encoder.n_positions, text_encoder.vocab_size)?;
-        let pool = |split: Split, captions: &[String]| -> Result<Pool> {
+        let pool = |captions: &[String]| -> Result<Pool> {
             let texts = captions.iter().map(|caption| words.encode(caption)).collect::<Result<_, _>>()?;
-            let bar = progress::steps(captions.len() as u64, "encoding".to_owned(), "clips");
-            let mut codes = vec![];
-            for first in (0..captions.len()).step_by(ENCODED_AT_ONCE) {
-                let count = ENCODED_AT_ONCE.min(captions.len() - first);
-                let clip = |index| source.clip(Which { split, index }, samples).samples;
-                let sound: Vec<f32> = (first..first + count).flat_map(clip).collect();
-                let sound = Tensor::<3>::from_data(TensorData::new(sound, [count, 1, samples]), device);
-                codes.extend(host_codes(&codec, sound)?);
-                bar.inc(count as u64);
-            }
-            bar.finish_and_clear();
-            Ok(Pool { texts, codes })
+            Ok(Pool { texts, codes: vec![] })
         };
+        let [learnt, held_out] = &captions;
         Ok(Self {
-            learnt: pool(Split::Training, &learnt)?,
-            held_out: pool(Split::Validation, &held_out)?,
+            learnt: pool(learnt)?,
+            held_out: pool(held_out)?,
             settings: settings.clone(),
             config: MusicgenConfig {
                 model_type: "musicgen".to_owned(),
@@ -100,23 +93,26 @@ impl MusicgenStudy {
             },
             without_text: parts.without_text,
             tokenizer,
-            codec: codec_file,
-            device: device.clone(),
+            source,
+            codec,
+            codec_file: file,
+            device: placement.device.clone(),
         })
     }
-}
 
-/// `[clip][codebook][frame]` of `[clip, 1, sample]`.
-fn host_codes(codec: &Encodec, sound: Tensor<3>) -> Result<Vec<Vec<Vec<u32>>>> {
-    let codes = codec.encode(sound);
-    let [_, codebooks, frames] = codes.dims();
-    let data = pollster::block_on(codes.into_data_async())?;
-    let flat: Vec<u32> =
-        data.convert::<i64>().try_to_vec::<i64>().unwrap_or_default().iter().map(|&c| c as u32).collect();
-    Ok(flat
-        .chunks_exact(codebooks * frames)
-        .map(|clip| clip.chunks_exact(frames).map(<[u32]>::to_vec).collect())
-        .collect())
+    /// Clips as their codes, `[clip][codebook][frame]`.
+    fn codes(&self, folder: &OutputFolder, split: Split, count: usize) -> Result<Vec<Vec<Vec<u32>>>> {
+        let rate = f64::from(self.config.audio_encoder.sampling_rate);
+        let samples = (self.settings.seconds * rate) as usize;
+        let clips = Clips { source: &self.source, split, count, samples };
+        let encode = |sound| values(self.codec.encode(sound).float());
+        let flat = clips.encoded(folder, &sha256(&self.codec_file)?, encode, &self.device)?;
+        let codebooks = self.config.decoder.num_codebooks;
+        let frames = flat.len() / (count * codebooks);
+        let rows: Vec<Vec<u32>> =
+            flat.chunks_exact(frames).map(|row| row.iter().map(|&code| code as u32).collect()).collect();
+        Ok(rows.chunks_exact(codebooks).map(<[Vec<u32>]>::to_vec).collect())
+    }
 }
 
 impl Study for MusicgenStudy {
@@ -126,8 +122,14 @@ impl Study for MusicgenStudy {
         MusicTask::new(self.config.clone())
     }
 
+    fn prepare(&mut self, folder: &OutputFolder) -> Result<()> {
+        self.learnt.codes = self.codes(folder, Split::Training, self.learnt.texts.len())?;
+        self.held_out.codes = self.codes(folder, Split::Validation, self.held_out.texts.len())?;
+        Ok(())
+    }
+
     fn begin(&self, trainer: &mut Trainer<MusicTask>) -> Result<()> {
-        trainer.parameters.take("audio_encoder.", &weights(&self.codec, &self.device)?)?;
+        trainer.parameters.take("audio_encoder.", &weights(&self.codec_file, &self.device)?)?;
         Ok(())
     }
 
@@ -169,7 +171,7 @@ impl Study for MusicgenStudy {
         for (name, codes) in [("original", &self.held_out.codes[..count]), ("generated", &generated.codes[..])] {
             let sound = model.decode_audio(codes);
             let length = sound.dims()[2];
-            for (index, clip) in samples(sound)?.chunks_exact(length).enumerate() {
+            for (index, clip) in values(sound)?.chunks_exact(length).enumerate() {
                 let wave = Waveform::new(vec![clip.to_vec()], self.config.audio_encoder.sampling_rate)?;
                 sounds.push((format!("{index}_{name}"), wave));
             }

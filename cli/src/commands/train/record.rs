@@ -44,6 +44,11 @@ impl Record {
         Ok(Self { folder, lines })
     }
 
+    /// The folder.
+    pub(super) fn folder(&self) -> &OutputFolder {
+        &self.folder
+    }
+
     /// What is needed to go on, if the training has begun.
     pub(super) fn state(&self) -> Result<Option<Vec<u8>>> {
         let path = self.folder.path().join(STATE);

@@ -10,9 +10,10 @@ use tonoscope_core::{
 };
 
 use super::{
-    Look, ModelFile, Study, samples,
+    Look, ModelFile, Study,
     settings::Settings,
     source::{Source, Which},
+    values,
 };
 use crate::failure::Misuse;
 
@@ -88,7 +89,7 @@ impl<M: SoundModel> Study for SoundStudy<M> {
         for index in 0..self.settings.held_out {
             let wanted = self.clips(Split::Validation, index, 1);
             let heard = self.model.through(&weights, wanted.clone())?;
-            let [wanted, heard] = [samples(wanted)?, samples(heard)?];
+            let [wanted, heard] = [values(wanted)?, values(heard)?];
             distances.extend(mel_distance(&heard, &wanted, rate));
             ratios.extend(si_sdr(&heard, &wanted));
             if index < LISTENED {

@@ -18,9 +18,9 @@ use tonoscope_core::{
 use super::{
     Look, ModelFile, Study,
     codec::Codec,
-    samples,
     settings::{Music, Settings},
     source::{Source, Which},
+    values,
 };
 use crate::failure::Misuse;
 
@@ -104,7 +104,7 @@ impl TaggerStudy {
         let decoded = codec.decode(codec.encode(Tensor::from_data(data, &self.device)));
         let whole = decoded.dims()[2];
         let kept = length.min(whole);
-        Ok(samples(decoded)?.chunks_exact(whole).map(|sound| sound[..kept].to_vec()).collect())
+        Ok(values(decoded)?.chunks_exact(whole).map(|sound| sound[..kept].to_vec()).collect())
     }
 
     /// Spectrograms of clips; those that the codec has cut get their last sample again.
@@ -145,7 +145,7 @@ impl TaggerStudy {
             let part = first..(first + LOOKED_AT_ONCE).min(heard.truths.len());
             let part = Heard { sounds: heard.sounds[part.clone()].to_vec(), truths: heard.truths[part].to_vec() };
             let mel = self.batch_of(&part, |_| coded)?.mel;
-            let logits = samples(tagger.forward(&mut Hooks::none(), mel).logits.unsqueeze())?;
+            let logits = values(tagger.forward(&mut Hooks::none(), mel).logits.unsqueeze())?;
             for (logits, truth) in logits.chunks_exact(self.config.num_classes).zip(&part.truths) {
                 for (at, groups) in [&self.instruments, &self.genres].into_iter().enumerate() {
                     right[at] += usize::from(likeliest(logits, groups) == truth[at]);
