@@ -201,7 +201,17 @@ fn a_training_that_is_stopped_goes_on_to_the_same_model() {
 fn a_trained_musicgen_generates() {
     let folder = tempfile::tempdir().unwrap();
     stdout(&train(folder.path(), "codec", &format!("{STEPS}{CODEC}"), &["--until", "2"]));
-    stdout(&train(folder.path(), "whole", &format!("{STEPS}{MUSICGEN}"), &["--until", "2"]));
+    let musicgen = |more: &[&str]| stdout(&train(folder.path(), "whole", &format!("{STEPS}{MUSICGEN}"), more));
+    let planned: serde_json::Value = serde_json::from_str(&musicgen(&["--dry-run"])).unwrap();
+    assert!(planned["parameters"].as_u64().unwrap() > 1000, "{planned}");
+    assert!(!folder.path().join("whole").exists(), "a dry run encodes nothing");
+    musicgen(&["--until", "1"]);
+    // Codes are kept until the training goes on, and made anew where they are damaged.
+    let codes = folder.path().join("whole/encoded_training.safetensors");
+    let kept = fs::read(&codes).unwrap();
+    fs::write(&codes, &kept[..kept.len() - 4]).unwrap();
+    musicgen(&["--until", "2"]);
+    assert_eq!(fs::read(&codes).unwrap(), kept);
     let wave = made(folder.path(), "generate", &["--duration", "0.25"], "piece_0000.wav");
     assert_eq!((wave.sample_rate(), wave.channels().len(), wave.samples()), (3200, 1, 800));
     assert!(wave.peak() > 0.0);

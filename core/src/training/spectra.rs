@@ -7,6 +7,10 @@ const FLOOR: f64 = 1e-4;
 /// Added to powers, whose root has no slope at zero.
 const LEAST_POWER: f64 = 1e-9;
 
+/// The longest window that hears all frequencies; one twice as long hears their lower half, and so on. What is high is told
+/// apart well enough by short windows, and three quarters of the work are left out.
+const LONGEST_WHOLE: usize = 512;
+
 /// Short-time spectra as products with a table of windowed sines, since a gradient passes through those.
 #[derive(Debug, Clone)]
 pub struct Spectra {
@@ -16,6 +20,7 @@ pub struct Spectra {
 #[derive(Debug, Clone)]
 struct Scale {
     size: usize,
+    bins: usize,
     /// `[size, 2 · bins]`: cosines, then sines, under a Hann window of sum 1.
     waves: Tensor<2>,
     /// `[bins, bands]`; the weights of a band sum to 1.
@@ -23,7 +28,8 @@ struct Scale {
 }
 
 impl Spectra {
-    /// Windows of `sizes` samples, every quarter of one, each seen in `size / 16` mel bands, at most 64.
+    /// Windows of `sizes` samples, every quarter of one, each seen in `size / 16` mel bands, at most 64, up to half the sample
+    /// rate; of windows longer than 512 samples, up to so much less as they are longer.
     pub fn new(sizes: &[usize], sample_rate: u32, device: &Device) -> Self {
         let device = device.clone().inner();
         Self { scales: sizes.iter().map(|&size| Scale::new(size, sample_rate, &device)).collect() }
@@ -44,7 +50,7 @@ impl Spectra {
 
 impl Scale {
     fn new(size: usize, sample_rate: u32, device: &Device) -> Self {
-        let bins = size / 2 + 1;
+        let bins = (size / 2).min(LONGEST_WHOLE / 2) + 1;
         let step = std::f64::consts::TAU / size as f64;
         let mut waves = Vec::with_capacity(size * 2 * bins);
         for sample in 0..size {
@@ -56,7 +62,7 @@ impl Scale {
         }
         let count = (size / 16).clamp(4, 64);
         let mel = |hertz: f64| 2595.0 * (1.0 + hertz / 700.0).log10();
-        let top = mel(f64::from(sample_rate) / 2.0);
+        let top = mel(f64::from(sample_rate) * (bins - 1) as f64 / size as f64);
         let place = |bin: usize| mel(bin as f64 * f64::from(sample_rate) / size as f64) / top * (count + 1) as f64;
         let mut bands = vec![0.0f32; bins * count];
         for band in 0..count {
@@ -74,6 +80,7 @@ impl Scale {
         }
         Self {
             size,
+            bins,
             waves: Tensor::from_data(TensorData::new(waves, [size, 2 * bins]), device),
             bands: Tensor::from_data(TensorData::new(bands, [bins, count]), device),
         }
@@ -88,9 +95,8 @@ impl Scale {
         let frames = hops - 3;
         let quarters = (0..4).map(|quarter| hopped.clone().narrow(1, quarter, frames)).collect();
         let framed = Tensor::cat(quarters, 2).reshape([batch * frames, self.size]);
-        let bins = self.size / 2 + 1;
         let waves = framed.matmul(self.waves.clone());
-        let [real, imaginary] = [0, bins].map(|from| waves.clone().narrow(1, from, bins));
+        let [real, imaginary] = [0, self.bins].map(|from| waves.clone().narrow(1, from, self.bins));
         let power = real.clone() * real + imaginary.clone() * imaginary;
         ((power + LEAST_POWER).sqrt().matmul(self.bands.clone()) + FLOOR).log()
     }

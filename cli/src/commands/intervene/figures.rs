@@ -63,17 +63,17 @@ fn by_layer(
             })
             .collect(),
     };
+    let over = match plan.pairs[..] {
+        [(from, to)] => format!("from {} to {}", plan.concepts[from].name, plan.concepts[to].name),
+        _ => format!("over {} pairs of concepts, with 95 % bootstrap intervals over pairs", plan.pairs.len()),
+    };
     let panel = |technique: &str| Panel {
         title: technique.to_owned(),
         series: plan.sites.iter().map(|site| series(technique, site)).collect(),
     };
     LinePlot {
         name: format!("{name}_by_layer"),
-        caption: format!(
-            "Mean {name} of the interventions at each site and layer over {} pairs of concepts, with 95 % bootstrap intervals \
-             over pairs.",
-            plan.pairs.len()
-        ),
+        caption: format!("Mean {name} of the interventions at each site and layer {over}."),
         x_label: "layer".to_owned(),
         y_label: y_label.to_owned(),
         panels: panels(plan).map(panel).collect(),
