@@ -129,10 +129,17 @@ fn a_killed_run_and_an_array_give_the_files_of_one_run() {
     fs::write(place.path("killed/units/.tonoscope-half"), b"half").unwrap();
     place.done("intervene", "killed", &args);
     assert!(place.files("killed") == place.files("whole"), "resumed as if never stopped");
-    for job in ["0", "1"] {
-        // Both jobs of the array write into one folder.
+    // Both jobs of the array write into one folder; a third was killed while others hold the lock.
+    let job = |job: &str| {
         place.done("intervene", "array", &[&args[..], &["--job-index", job, "--num-jobs", "2"]].concat());
+    };
+    job("0");
+    let other = fs::File::open(place.path("array/units/.lock")).unwrap();
+    other.lock_shared().unwrap();
+    for folder in ["units", "audio", "means"] {
+        fs::write(place.path(&format!("array/{folder}/.tonoscope-half")), b"half").unwrap();
     }
+    job("1");
     assert!(place.files("array") == place.files("whole"), "an array as one job");
 }
 

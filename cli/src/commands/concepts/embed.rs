@@ -163,6 +163,7 @@ pub(crate) fn finish(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
+    units.clear_half_written()?;
     let mut bytes = Vec::with_capacity(plan.notes.len() * plan.width * size_of::<f32>());
     for (name, notes) in plan.units().zip(plan.notes.chunks(UNIT)) {
         let unit = units.read(&name)?;

@@ -96,6 +96,7 @@ pub(crate) fn finish(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
+    units.clear_half_written()?;
     let mut recognised = Table::new();
     let mut logits = Table::new();
     let mut steps = Table::new();

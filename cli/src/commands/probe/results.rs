@@ -200,6 +200,7 @@ pub(crate) fn finish(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
+    units.clear_half_written()?;
     let finished = Finished::read(plan, units)?;
     let rows: Vec<ResultRow<'_>> = finished.rows().collect();
     let mut by_concept: BTreeMap<&str, Vec<&ResultRow<'_>>> = BTreeMap::new();

@@ -68,6 +68,7 @@ pub(crate) fn finish(
     as_json: bool,
     out: &mut dyn Write,
 ) -> Result<()> {
+    units.clear_half_written()?;
     let places = plan.places()?;
     let (mut scores, mut controls, mut audio) = (Table::new(), Table::new(), Table::new());
     let mut gathered: BTreeMap<((usize, usize), Technique, usize), Gathered> = BTreeMap::new();
