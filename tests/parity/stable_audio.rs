@@ -7,12 +7,12 @@ use std::{
 
 use burn::tensor::{Device, Tensor};
 use tonoscope_core::{
-    checkpoint::{Placement, SafetensorsFile, Source},
+    checkpoint::Placement,
     diffusion::{Noise, Observed, Sampler, SamplerSettings, Schedule},
     hooks::{HookTensors, Hooks, Part, Site, Spec},
     models::stable_audio::{Conditioning, InitialScale, Layout, SampleRequest, StableAudio, StableAudioFiles},
 };
-use tonoscope_tests::{Fixture, assert_close, capture_everything, devices, floats, relative_error};
+use tonoscope_tests::{Fixture, assert_close, capture_everything, devices, floats};
 
 /// PARITY.md §8: one forward pass, a whole sampler run, audio.
 const LAYER: f64 = 1e-5;
