@@ -16,10 +16,10 @@ use tonoscope_core::{
 
 use crate::{
     failure::{Failed, Misuse},
-    hub::{HubConfig, check_address, fetch_url, hex},
+    hub::{BuiltIn, HubConfig, check_address, fetch_url, hex},
     interrupt,
     progress::{self, Transfer},
-    session::sha256,
+    session::{announce, sha256},
 };
 
 /// Name of `passt_s_swa_p16_128_ap476`, and what hear21passt calls its file and where it takes it from.
@@ -32,9 +32,9 @@ const CLIPS_AT_ONCE: usize = 16;
 /// Which classifier.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct JudgeArgs {
-    /// Classifier: `passt`, its release file (`.pt`), a `.safetensors` of the same names, a folder with one of them, or
-    /// the address of such a file. What has to be fetched is kept in the cache of models
-    #[arg(long, value_name = "JUDGE", default_value = PASST)]
+    /// Classifier: `passt-nano` inside the program, `passt`, its release file (`.pt`), a `.safetensors` of the same names, a
+    /// folder with one of them, or the address of such a file. What has to be fetched is kept in the cache of models
+    #[arg(long, value_name = "JUDGE", default_value = "passt-nano")]
     pub(crate) judge: String,
 }
 
@@ -135,6 +135,10 @@ fn find_weights(name: &str) -> Result<PathBuf> {
     }
     if path.is_file() {
         return Ok(path);
+    }
+    if let Some(model) = BuiltIn::named(name) {
+        announce(name);
+        return in_folder(&model.folder(&HubConfig::from_env()?.cache)?);
     }
     if name == PASST {
         return release_file();

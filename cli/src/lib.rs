@@ -40,6 +40,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See everything once, in small, with the models inside the program
+    Demo(commands::demo::DemoArgs),
     /// Make music from text
     Generate(Box<commands::generate::GenerateArgs>),
     /// Listen to what each layer already knows
@@ -100,6 +102,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> Exi
 /// Carries out one command.
 fn carry_out(command: Command, out: &mut dyn Write) -> anyhow::Result<()> {
     match command {
+        Command::Demo(args) => commands::demo::run(&args, out),
         Command::Generate(args) => commands::generate::run(&args, out),
         Command::Lens(args) => commands::lens::run(&args, out),
         Command::Intervene(args) => commands::intervene::run(&args, out),

@@ -15,7 +15,7 @@ use tonoscope_core::models::{
 };
 
 use crate::{
-    hub::{Checkpoint, HubConfig, MUSICGEN, Store, hex},
+    hub::{BuiltIn, Checkpoint, HubConfig, MUSICGEN, Store, hex},
     progress::{self, Transfer},
 };
 
@@ -47,8 +47,8 @@ impl DeviceArgs {
 /// Which model.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ModelArgs {
-    /// Model: a name such as `musicgen-small`, a Hub id `org/name[@revision]`, or a folder
-    #[arg(long, default_value = "musicgen-small")]
+    /// Model: `musicgen-nano` inside the program, a name such as `musicgen-small`, a Hub id `org/name[@revision]`, or a folder
+    #[arg(long, default_value = "musicgen-nano")]
     pub(crate) model: String,
     /// Folder of the T5 text encoder, for models in audiocraft's layout [default: `t5-base` inside the model's folder]
     #[arg(long, value_name = "FOLDER")]
@@ -80,6 +80,7 @@ impl ModelArgs {
     /// Finds the files, fetching them if they are on the Hub and not here yet.
     pub(crate) fn find(&self) -> Result<FoundModel> {
         let store = Store::new(HubConfig::from_env()?);
+        announce(&self.model);
         let model = store.parse(&self.model)?;
         let checkpoint = store.open(&model, &MUSICGEN, &mut Transfer::new())?;
         let beside = checkpoint.folder.join("t5-base");
@@ -87,6 +88,13 @@ impl ModelArgs {
         let files = MusicgenFiles::open(&checkpoint.folder, t5.as_deref())?;
         let tokenizer = files.tokenizer()?;
         Ok(FoundModel { files, tokenizer, checkpoint, asked: self.model.clone() })
+    }
+}
+
+/// Says what it is, if `name` is a model inside the program: nobody shall take its numbers for a published model's.
+pub(crate) fn announce(name: &str) {
+    if let Some(model) = BuiltIn::named(name) {
+        progress::note(&model.note());
     }
 }
 

@@ -17,6 +17,7 @@ mod intervene;
 mod killed;
 mod lens;
 mod llm_server;
+mod nano;
 mod notes;
 mod phrases;
 mod pipeline;

@@ -4,6 +4,7 @@ pub(crate) mod classify;
 pub(crate) mod concept_args;
 pub(crate) mod concepts;
 pub(crate) mod data;
+pub(crate) mod demo;
 pub(crate) mod devices;
 pub(crate) mod diffuse;
 pub(crate) mod embed;

@@ -2,6 +2,7 @@
 //!
 //! The cache is the one of Python's `huggingface_hub`, so what was downloaded already is used, and what is
 //! downloaded here is found there. Reading order: [`name`](ModelRef) (what `--model` may say),
+//! [`built_in`](BuiltIn) (models inside the program),
 //! [`config`](HubConfig) (the environment), [`wanted`](Wanted) (which files make a checkpoint),
 //! [`store`](Store) (from a model to a folder), `http`, `download` and `plain` (how they come), `manage` and
 //! `verify` (what `tonoscope models` does with them).
@@ -11,6 +12,7 @@
 //! The crate `hf-hub` is not used: version 1.0 brings an asynchronous runtime and 171 more crates (ureq: 18),
 //! and offers neither resume nor a stall time-out nor a checksum, nor a way to add them.
 
+mod built_in;
 mod checksum;
 mod config;
 mod download;
@@ -27,6 +29,7 @@ mod tests;
 mod verify;
 mod wanted;
 
+pub use built_in::BuiltIn;
 pub(crate) use checksum::hex;
 pub use config::{HubConfig, Token};
 pub(crate) use config::{certificates, check_address};

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::built_in;
+
 /// Names that stand for a checkpoint on the Hub.
 const KNOWN: &[(&str, &str)] = &[
     ("musicgen-small", "facebook/musicgen-small"),
@@ -101,9 +103,9 @@ impl NameError {
     }
 }
 
-/// The names that [`ModelRef::parse`] knows without a Hub id.
+/// The names that are known without a Hub id: those of models inside the program first.
 pub fn known_names() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(|(name, _)| *name)
+    built_in::ALL.iter().map(|model| model.name).chain(KNOWN.iter().map(|(name, _)| *name))
 }
 
 /// A repository on the Hub, `org/name`, checked to be safe as a folder name and in a URL.

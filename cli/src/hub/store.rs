@@ -8,7 +8,7 @@ use super::http::{Answer, Client, Remote};
 use super::layout::Layout;
 use super::progress::{Event, Progress};
 use super::wanted::{Inventory, ShardIndex, Wanted, Weights};
-use super::{HubConfig, HubError, HubId, ModelRef};
+use super::{BuiltIn, HubConfig, HubError, HubId, ModelRef};
 
 /// A checkpoint whose files are all there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +55,14 @@ impl Store {
         &self.config
     }
 
-    /// [`ModelRef::parse`] with this store's home folder.
+    /// [`ModelRef::parse`] with this store's home folder. A model inside the program becomes a folder in the cache.
     ///
     /// # Errors
-    /// [`HubError::Name`].
+    /// [`HubError::Name`]; [`HubError::Io`] or [`HubError::DiskFull`] where the cache cannot be written.
     pub fn parse(&self, text: &str) -> Result<ModelRef, HubError> {
+        if let Some(model) = BuiltIn::named(text) {
+            return Ok(ModelRef::Folder(model.folder(&self.config.cache)?));
+        }
         Ok(ModelRef::parse(text, self.config.home.as_deref())?)
     }
 

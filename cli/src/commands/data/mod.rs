@@ -1,5 +1,6 @@
 //! `tonoscope data`
 
+mod compare;
 mod programs;
 mod qualities;
 mod render;
@@ -34,6 +35,8 @@ pub(crate) struct DataArgs {
 enum Action {
     /// Render notes or phrases
     Render(render::RenderArgs),
+    /// Say how much of sounds a codec keeps
+    Compare(compare::CompareArgs),
     /// The same as `render notes`
     #[command(hide = true)]
     Notes(render::NotesArgs),
@@ -42,6 +45,7 @@ enum Action {
 pub(crate) fn run(args: &DataArgs, out: &mut dyn Write) -> Result<()> {
     match &args.action {
         Action::Render(args) => render::run(args, out),
+        Action::Compare(args) => compare::run(args, out),
         Action::Notes(args) => render::notes(args, out),
     }
 }

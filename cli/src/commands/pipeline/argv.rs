@@ -105,7 +105,7 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
 }
 
 /// A command line for the eye, which a POSIX shell would read alike.
-pub(super) fn shown(words: &[String]) -> String {
+pub(crate) fn shown(words: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:@%+".contains(c);
     let word = |word: &String| {
         if !word.is_empty() && word.chars().all(plain) {

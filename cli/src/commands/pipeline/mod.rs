@@ -8,6 +8,8 @@ use std::{io::Write, ops::RangeInclusive, path::PathBuf};
 
 use anyhow::{Context, Result};
 
+pub(crate) use argv::shown;
+
 use self::{
     file::PipelineFile,
     step::{STEPS, Step},

@@ -13,16 +13,16 @@ use tonoscope_core::{
 use super::{ModelFile, sound::SoundModel};
 
 /// A codec that was trained before.
-pub(super) struct Codec {
-    pub(super) config: EncodecConfig,
-    pub(super) model: Encodec,
+pub(crate) struct Codec {
+    pub(crate) config: EncodecConfig,
+    pub(crate) model: Encodec,
     /// The file of its weights.
     pub(super) file: PathBuf,
 }
 
 impl Codec {
     /// Opens the folder of a codec, as fast as the placement allows: it is not trained.
-    pub(super) fn open(folder: &Path, placement: Placement) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, placement: Placement) -> Result<Self> {
         let path = folder.join("config.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let config = serde_json::from_str(&text).with_context(|| format!("`{}`", path.display()))?;

@@ -27,9 +27,10 @@ use tonoscope_core::{
     training::{NamedTensor, StepKey, Task, Trainer},
 };
 
+pub(crate) use self::codec::Codec;
 use self::{
     autoencoder::AutoencoderModel,
-    codec::{Codec, CodecModel},
+    codec::CodecModel,
     diffusion::DiffusionStudy,
     musicgen::{MusicgenStudy, Parts},
     record::{ModelFile, Record},
