@@ -53,3 +53,11 @@ demo port="8000":
 # The page as it is published, in headless Chromium, against the command line; needs chromium, node and npm
 test-browser:
     TONOSCOPE_BROWSER=required tests/browser/run
+
+# A decode step of the page beside onnxruntime-web's; PYTHON needs torch, transformers, onnx and onnxscript
+compare-browser:
+    tests/browser/compare/run
+
+# musicgen-small's real size in the page, with random weights that `tests/reference/real_size.py FOLDER` has made
+real-size-browser folder:
+    tests/browser/real_size/run {{folder}}

@@ -18,5 +18,6 @@ pub mod musicologist;
 pub mod nn;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod probes;
+pub mod readout;
 #[cfg(all(feature = "training", not(target_arch = "wasm32")))]
 pub mod training;

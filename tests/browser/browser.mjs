@@ -126,13 +126,20 @@ export function readWav(path) {
   return Float32Array.from({ length }, (_, index) => bytes.readFloatLE(at + 8 + 4 * index));
 }
 
+/** By type: bytes of a number, and the number at a place. */
+const NUMBERS = {
+  F32: [4, (bytes, at) => bytes.readFloatLE(at)],
+  I64: [8, (bytes, at) => Number(bytes.readBigInt64LE(at))],
+};
+
 /** Tensors of a safetensors file, as numbers. */
 export function readSafetensors(bytes) {
   const length = Number(bytes.readBigUInt64LE(0));
   const { __metadata__: metadata, ...header } = JSON.parse(bytes.toString('utf8', 8, 8 + length));
   const tensors = Object.fromEntries(
-    Object.entries(header).map(([name, { shape, data_offsets: [from, to] }]) => {
-      const values = Array.from({ length: (to - from) / 4 }, (_, index) => bytes.readFloatLE(8 + length + from + 4 * index));
+    Object.entries(header).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
+      const [size, number] = NUMBERS[dtype];
+      const values = Array.from({ length: (to - from) / size }, (_, index) => number(bytes, 8 + length + from + size * index));
       return [name, { shape, values }];
     }),
   );

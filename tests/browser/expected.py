@@ -2,12 +2,13 @@
 
     python tests/browser/expected.py target/release/tonoscope
 
-writes `tests/browser/expected/`, and the direction that the page offers as an example,
-`wasm-demo/page/models/guitar_to_piano.safetensors`: the difference of the mean residual streams of two prompts.
+writes `tests/browser/expected/`, and the two examples that the page offers, in `wasm-demo/page/models/`: a direction, the
+difference of the mean residual streams of two prompts, and probes of three instruments.
 """
 
 import csv
 import json
+import math
 import pathlib
 import shutil
 import struct
@@ -19,6 +20,8 @@ HERE = pathlib.Path(__file__).parent
 MODEL = HERE.parent / "fixtures/musicgen_tiny"
 JUDGE = HERE.parent / "fixtures/passt_tiny/passt_tiny.safetensors"
 EXAMPLE = HERE.parent.parent / "wasm-demo/page/models/guitar_to_piano.safetensors"
+PROBES = EXAMPLE.with_name("instruments.probes.safetensors")
+INSTRUMENTS = "guitar,piano,violin"
 PROMPT = "Compose a happy rock piece, with a guitar melody. Use a fast tempo."
 OTHER = PROMPT.replace("guitar", "piano")
 # Seconds of music: on a GPU in software a step takes a second.
@@ -64,11 +67,43 @@ def direction(run, folder):
     write(EXAMPLE, {"tonoscope.edits": json.dumps(edits)}, tensors)
 
 
+def fit_probes(call, run, folder):
+    """Probes of the instruments, which have learnt from the means of short pieces."""
+    folder.mkdir()
+    each = ["--concepts", INSTRUMENTS, "--prompts-per-concept", "8"]
+    (folder / "prompts.txt").write_text(call("prompts", "template", *each))
+    run("generate", "--prompts", folder / "prompts.txt", "--duration", "0.02", "--capture", "decoder.*.resid_post", "--out", folder)
+    call("probe-activations", folder / "capture.safetensors", "--concepts", INSTRUMENTS, "--folds", "4", "--out", folder)
+    shutil.copy(folder / "probes.safetensors", PROBES)
+
+
+def read_off(capture):
+    """By label, what the probes make of every layer and step: `[layer, step]`, row-major. Without the program's help."""
+    metadata, tensors = read(PROBES)
+    _, captured = read(capture)
+    numbers = lambda code, content: struct.unpack(f"<{len(content) // struct.calcsize(code)}{code}", content)
+    about = json.loads(metadata["tonoscope.probes"])
+    found = {label: [] for label in about["labels"]}
+    for point in sorted(about["points"]):
+        mean, scale, weights, intercept = (numbers("d", tensors[f"{point}.{part}"][1]) for part in ["mean", "scale", "weights", "intercept"])
+        # `[branch, prompt, step, feature]`: the conditional branch of the only prompt.
+        (_, _, steps, width), content = captured[point]
+        values = numbers("f", content)
+        for step in range(steps):
+            row = [(x - m) * s for x, m, s in zip(values[step * width : (step + 1) * width], mean, scale)]
+            scores = [b + sum(w * x for w, x in zip(weights[at * width :], row)) for at, b in enumerate(intercept)]
+            shares = [math.exp(score - max(scores)) for score in scores]
+            for label, share in zip(about["labels"], shares):
+                found[label].append(round(share / sum(shares), 9))
+    return found
+
+
 def main(program):
+    def call(*args):
+        return subprocess.run([program, *args], check=True, stdout=subprocess.PIPE, text=True).stdout
+
     def run(command, *args):
-        subprocess.run(
-            [program, command, "--model", MODEL, "--device", "cpu", *args, "--overwrite"], check=True, stdout=subprocess.DEVNULL
-        )
+        call(command, "--model", MODEL, "--device", "cpu", *args, "--overwrite")
 
     shutil.rmtree(HERE / "expected", ignore_errors=True)
     (HERE / "expected").mkdir()
@@ -76,6 +111,7 @@ def main(program):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         direction(run, folder)
+        fit_probes(call, run, folder / "probes")
         found = {"prompt": PROMPT}
         for length, seconds in LENGTHS.items():
             found[length] = of_length(run, folder / length, HERE / "expected" / length, seconds)
@@ -98,6 +134,8 @@ def of_length(run, folder, out, seconds):
         found[name] = codes(folder / name)[0]
         shutil.copy(folder / name / "piece_0000.wav", out / f"{name}.wav")
     shutil.copy(folder / "greedy/capture.safetensors", out / "capture.safetensors")
+    run("generate", "--prompt", PROMPT, *greedy, "--capture", "decoder.*.resid_post", "--out", folder / "steps")
+    (out / "probes.json").write_text(json.dumps(read_off(folder / "steps/capture.safetensors")) + "\n")
     for mode in ["teacher-forced", "early-exit"]:
         run("lens", "--prompt", PROMPT, *greedy, "--mode", mode, "--no-judge", "--tokens", "--out", folder / mode)
         found[mode] = codes(folder / mode)

@@ -7,6 +7,7 @@ import { errorOf, fill, furthest, generate, idle, loaded, open, readSafetensors,
 import { faultTests } from './faults.mjs';
 import { judgeTests } from './judge.mjs';
 import { modelTests } from './models.mjs';
+import { probeTests } from './probes.mjs';
 
 const [page] = process.argv.slice(2);
 const here = new URL('.', import.meta.url).pathname;
@@ -121,12 +122,13 @@ async function paths(browser, address, device) {
     await tab.click('#edited');
     await idle(tab);
     assert.equal(await errorOf(tab), null);
-    const made = await tab.evaluate(() => globalThis.tonoscope.edited.map((piece) => ({ codes: [...piece.codes], samples: [...piece.channels[0]], heat: piece.heat && [...piece.heat] })));
+    const made = await tab.evaluate(() => globalThis.tonoscope.edited.map((piece) => ({ codes: [...piece.codes], samples: [...piece.channels[0]] })));
     same(made[0], 'greedy');
     const said = same(made[1], 'edited');
+    const heat = await tab.evaluate(() => [...globalThis.tonoscope.editMap.values()]);
     const steps = expected.edited.length / 4 + 3;
-    assert.equal(made[1].heat.length, 3 * steps);
-    assert.ok(made[1].heat.every((value) => Math.abs(value) <= 1 + 1e-6) && made[1].heat.some((value) => Math.abs(value) > 0.05));
+    assert.equal(heat.length, 3 * steps);
+    assert.ok(heat.every((value) => Math.abs(value) <= 1 + 1e-6) && heat.some((value) => Math.abs(value) > 0.05));
     assert.equal(await tab.isVisible('#heat-figure'), true);
     return said;
   });
@@ -135,13 +137,13 @@ async function paths(browser, address, device) {
     await tab.click('#tab-edits');
     await tab.click('#edited');
     const steps = () => {
-      const shown = /, (\d+) steps/.exec(document.getElementById('heat-about').textContent);
+      const shown = /, (\d+) steps/.exec(document.querySelector('#heat-figure .about').textContent);
       return globalThis.tonoscope.busy && !document.getElementById('heat-figure').hidden && shown && Number(shown[1]);
     };
     const first = await (await tab.waitForFunction(steps, null, { polling: 10, timeout: 120_000 })).jsonValue();
     await idle(tab);
-    const all = await tab.evaluate(() => globalThis.tonoscope.edited[1].heat.length / 3);
-    assert.match(await tab.textContent('#heat-about'), new RegExp(`, ${all} steps`));
+    const all = await tab.evaluate(() => globalThis.tonoscope.editMap.columns.length);
+    assert.match(await tab.textContent('#heat-figure .about'), new RegExp(`, ${all} steps`));
     assert.ok(first > 0 && first < all);
     await fill(tab, GREEDY);
     await tab.click('#tab-edits');
@@ -182,6 +184,7 @@ async function paths(browser, address, device) {
     assert.deepEqual(JSON.parse(found.metadata['tonoscope.edits']).map((edit) => edit.points), JSON.parse(wanted.metadata['tonoscope.edits']).map((edit) => edit.points));
     for (const [name, { values }] of Object.entries(wanted.tensors)) assert.ok(furthest(found.tensors[name].values, values) <= 1e-4, name);
   });
+  await probeTests({ tab, page, device, codes: expected.greedy, expected: join(here, `expected/${length}/probes.json`), check: (name, work) => check(on(name), work), request: GREEDY });
   await check(on('cancel, and go on'), async () => {
     await fill(tab, { ...GREEDY, seconds: 60 });
     await tab.click('#generate');
@@ -269,6 +272,12 @@ async function pictures(browser, address) {
     await tab.click('#lens');
     await idle(tab);
     await shot('lens');
+    await tab.click('#tab-probes');
+    await tab.click('#probe-example');
+    await tab.waitForFunction(() => globalThis.tonoscope.probes);
+    await tab.click('#probed');
+    await idle(tab);
+    await shot('probes');
     await tab.click('#tab-edits');
     await tab.click('#edit-example');
     await tab.waitForFunction(() => globalThis.tonoscope.edits);

@@ -6,7 +6,9 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 use tonoscope_core::{
     checkpoint::{SafetensorsFile, Source},
-    probes::{Features, Folds, Probe, cross_validate},
+    hooks::{Branch, CaptureName},
+    probes::{Features, Folds, LinearProbe, Probe, cross_validate},
+    readout::Readout,
 };
 
 use super::{fixture, says, stderr, stdout, tonoscope};
@@ -98,6 +100,21 @@ fn parity(prompt: usize) -> String {
     if prompt.is_multiple_of(2) { "even".to_owned() } else { "\"odd, that is\"".to_owned() }
 }
 
+/// The features of every prompt, gathered in another way than the command does; and how many there are of each.
+fn means_over_steps(capture: &Path, name: &str) -> (Vec<f32>, usize) {
+    let file = SafetensorsFile::open(capture).unwrap();
+    let shape = file.shape(name).unwrap();
+    let (prompts, steps, width) = (shape[1], shape[2], shape[3..].iter().product::<usize>());
+    let bytes = file.read(name).unwrap().bytes.into_owned();
+    let values: Vec<f32> = bytes.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    let mean = |at: usize| {
+        let (prompt, feature) = (at / width, at % width);
+        let sum: f64 = (0..steps).map(|step| f64::from(values[(prompt * steps + step) * width + feature])).sum();
+        (sum / steps as f64) as f32
+    };
+    ((0..prompts * width).map(mean).collect(), width)
+}
+
 fn balanced(report: &Value, point: usize) -> f64 {
     report["points"][point]["balanced_accuracy"]["mean"].as_f64().unwrap()
 }
@@ -179,6 +196,38 @@ fn a_table_and_files_say_the_same() {
 }
 
 #[test]
+fn fitted_probes_are_written_for_others_to_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("capture.safetensors");
+    known(&capture);
+    let labels = labels_csv(folder.path(), parity);
+    for (kind, probe) in [("logistic", Probe::Logistic { c: 0.5 }), ("ridge", Probe::Ridge { alpha: 0.5 })] {
+        let out = folder.path().join(kind);
+        let strength = if kind == "logistic" { "--c" } else { "--alpha" };
+        let args = ["--labels", &labels, "--probe", kind, strength, "0.5", "--out", out.to_str().unwrap()];
+        self::probe(&capture, &args);
+        let bytes = fs::read(out.join("probes.safetensors")).unwrap();
+        let readout = Readout::from_bytes("probes.safetensors", bytes).unwrap();
+        assert_eq!(readout.labels, ["even", "odd, that is"]);
+        assert_eq!((readout.branch, readout.per_frame, readout.rows), (Branch::Cond, false, PROMPTS));
+        let names: Vec<String> = readout.probes.keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["decoder.0.resid_post", "decoder.1.mlp_out", "decoder.2.resid_post"]);
+        let truth: Vec<usize> = (0..PROMPTS).map(|prompt| prompt % 2).collect();
+        for (name, found) in &readout.probes {
+            let (features, width) = means_over_steps(&capture, &name.to_string());
+            let expected = LinearProbe::fit(Features::new(&features, width), &truth, probe).unwrap();
+            assert_eq!(*found, expected, "{name}");
+        }
+        let name: CaptureName = "decoder.0.resid_post".parse().unwrap();
+        let (features, width) = means_over_steps(&capture, "decoder.0.resid_post");
+        for (row, label) in features.chunks(width).zip(&truth) {
+            let told = &readout.probes[&name];
+            assert!(told.probabilities(row)[*label] > 0.7, "{kind}, class {label}: {:?}", told.probabilities(row));
+        }
+    }
+}
+
+#[test]
 fn captures_of_generate_are_probed_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let model = fixture("musicgen_tiny");
@@ -202,19 +251,8 @@ fn captures_of_generate_are_probed_as_they_are() {
     assert_eq!(report["classes"], json!([["guitar", 6], ["piano", 6]]));
     assert_eq!(report["points"][0]["point"], "encoder.0.resid_post:mean_time");
     // The same through the library, the features gathered in another way.
-    let file = SafetensorsFile::open(&capture).unwrap();
     let name = "decoder.1.self_attn.z";
-    let shape = file.shape(name).unwrap();
-    let [steps, width] = [shape[2], shape[3] * shape[4]];
-    let bytes = file.read(name).unwrap().bytes.into_owned();
-    let values: Vec<f32> = bytes.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-    let features: Vec<f32> = (0..12 * width)
-        .map(|at| {
-            let (prompt, feature) = (at / width, at % width);
-            let sum: f64 = (0..steps).map(|step| f64::from(values[(prompt * steps + step) * width + feature])).sum();
-            (sum / steps as f64) as f32
-        })
-        .collect();
+    let (features, width) = means_over_steps(&capture, name);
     let truth: Vec<usize> = (0..12).map(|prompt| prompt / 6).collect();
     let folds = Folds::stratified(&truth, None, 3, 5).unwrap();
     let expected = cross_validate(Features::new(&features, width), &truth, &folds, Probe::Logistic { c: 1.0 }).unwrap();

@@ -7,6 +7,7 @@ import { setUpLens } from './lens.js';
 import { Live } from './live.js';
 import { setUpModels } from './models.js';
 import { Player, saveAs } from './player.js';
+import { setUpProbes } from './probes.js';
 
 const find = (id) => document.getElementById(id);
 
@@ -23,10 +24,13 @@ const app = {
   saveAs,
   about: null,
   piece: null,
+  /** The map that what is read off a run goes to. */
+  heat: null,
   device: null,
   busy: false,
   onLoaded: [],
   onPiece: [],
+  onTheme: [],
   showError,
   clearError: () => (find('error').hidden = true),
   run,
@@ -69,7 +73,7 @@ function hear(event) {
   } else if (event.kind === 'sound') {
     app.live?.add(event);
   } else if (event.kind === 'heat') {
-    app.onHeat?.(event.column);
+    app.heat?.add(event.column);
   } else if (event.kind === 'restarted') {
     app.onRestarted?.(event.error, event.engine);
   }
@@ -108,7 +112,10 @@ function update() {
   find('generate').disabled = find('make-direction').disabled = find('export').disabled = !idle;
   find('lens').disabled = !idle || !app.piece;
   find('edited').disabled = find('edit-save').disabled = !idle || !app.edits;
-  find('edit-example').disabled = !idle || app.loaded?.value !== 'test';
+  find('probed').disabled = !idle || !app.probes;
+  find('probe-concept').disabled = !app.probes;
+  find('edit-file').disabled = find('probe-file').disabled = !idle;
+  find('edit-example').disabled = find('probe-example').disabled = !idle || app.loaded?.value !== 'test';
 }
 app.update = update;
 
@@ -241,7 +248,7 @@ tabs.forEach((tab, index) => {
 const theme = find('theme');
 const redraw = () => {
   player.draw();
-  app.onTheme?.();
+  app.onTheme.forEach((tell) => tell());
 };
 theme.value = localStorage.getItem('theme') ?? '';
 theme.onchange = () => {
@@ -255,6 +262,7 @@ theme.onchange();
 
 const asked = readLink();
 setUpLens(app);
+setUpProbes(app);
 setUpEdits(app);
 await setUpDevice(app, asked.device);
 await setUpModels(app, asked.model);

@@ -1,6 +1,6 @@
 // Directions: where a piece goes along them, what adding them does, and their files.
 
-import { drawLegend, drawMap } from './picture.js';
+import { HeatMap } from './heat.js';
 import { Player, saveAs } from './player.js';
 
 const EXAMPLE = 'models/guitar_to_piano.safetensors';
@@ -8,8 +8,12 @@ const EXAMPLE = 'models/guitar_to_piano.safetensors';
 export function setUpEdits(app) {
   const { find, engine } = app;
   const player = new Player(find('edit-player'), 'the piece');
+  const map = new HeatMap(find('heat-figure'), 'How far the stream points along the direction (cosine), by layer and step', (values) => {
+    const most = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-9);
+    return [-most, most];
+  });
   app.editPlayer = player;
-  let heat = null;
+  app.editMap = map;
 
   async function load(name, bytes) {
     app.clearError();
@@ -48,64 +52,24 @@ export function setUpEdits(app) {
   find('edited').onclick = async () => {
     const request = app.request();
     const how = { strength: Number(find('strength').value), layers: [Number(find('first-layer').value), Number(find('last-layer').value)] };
-    const heatToo = app.edits.directions.length > 0;
+    const { directions } = app.edits;
     const made = await app.run('Generating', async () => {
       const plain = await engine.call('generate', request);
-      grow(heatToo ? app.edits.directions : null);
-      return [plain, await engine.call('generate', { ...request, edits: how, heat: heatToo })];
+      map.begin(directions);
+      app.heat = map;
+      return [plain, await engine.call('generate', { ...request, edits: how, heat: directions.length > 0 ? 'directions' : null })];
     });
     if (!made) return;
+    map.draw();
     const labels = ['without the edits', `with the edits, strength ${how.strength}`];
     player.set(
       made.map((piece, index) => ({ label: labels[index], channels: piece.channels, rate: piece.sample_rate, save: () => saveAs(index ? 'edited.wav' : 'unedited.wav', piece.wav) })),
       find('hear-edited').checked ? 1 : 0,
     );
     app.edited = made;
-    heat = made[1].heat ? { values: made[1].heat, about: JSON.parse(made[1].heatAbout) } : null;
-    draw();
   };
 
   find('hear-edited').onchange = () => player.choose(find('hear-edited').checked ? 1 : 0);
-
-  /** Columns of a map that is still being made, and whether they wait to be painted. */
-  let columns = [];
-  let waiting = false;
-
-  function grow(points) {
-    columns = [];
-    heat = points && { values: new Float32Array(0), about: { points, steps: 0 } };
-    draw();
-  }
-
-  app.onHeat = (column) => {
-    columns.push(column);
-    if (waiting || !heat) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      const points = heat?.about.points;
-      // The finished map may have come in between.
-      if (!points || heat.about.steps >= columns.length) return;
-      const [rows, steps] = [points.length, columns.length];
-      const values = new Float32Array(rows * steps);
-      columns.forEach((found, step) => found.forEach((value, row) => (values[row * steps + step] = value)));
-      heat = { values, about: { points, steps } };
-      draw();
-    });
-  };
-
-  function draw() {
-    find('heat-figure').hidden = !heat?.about.steps;
-    if (!heat?.about.steps) return;
-    const { points, steps } = heat.about;
-    const [low, high] = drawMap(find('heat'), heat.values, points.length, steps);
-    drawLegend(find('heat-legend'));
-    find('heat-low').textContent = low.toFixed(2);
-    find('heat-high').textContent = high.toFixed(2);
-    find('heat-about').textContent = `${points[0]} (bottom) to ${points.at(-1)} (top), ${steps} steps`;
-    const means = points.map((point, row) => `${point} ${(heat.values.subarray(row * steps, (row + 1) * steps).reduce((sum, value) => sum + value, 0) / steps).toFixed(2)}`);
-    find('heat').setAttribute('aria-label', `Heat map of ${points.length} layers by ${steps} steps; means: ${means.join(', ')}`);
-  }
 
   find('export').onclick = async () => {
     const capture = find('capture').value.split(',').map((part) => part.trim()).filter(Boolean);
@@ -122,12 +86,8 @@ export function setUpEdits(app) {
     find('first-layer').max = find('last-layer').max = about.layers - 1;
     find('last-layer').value = about.layers - 1;
     find('points').replaceChildren(...about.points.map((point) => Object.assign(document.createElement('option'), { value: point })));
-    heat = null;
+    map.begin([]);
     player.set([]);
-    draw();
   });
-  app.onTheme = () => {
-    app.lensPlayer.draw();
-    player.draw();
-  };
+  app.onTheme.push(() => player.draw());
 }

@@ -6,6 +6,7 @@ export function setUpLens(app) {
   const { find, engine } = app;
   const player = new Player(find('lens-player'), 'a layer');
   app.lensPlayer = player;
+  app.onTheme.push(() => player.draw());
   let onB = false;
 
   const name = (layer, all) => (layer === all ? `${layer}, the whole model` : `${layer} of ${all}`);

@@ -8,9 +8,9 @@ const RANGE_DB = 80;
 /** From quiet to loud, even in lightness. */
 const STOPS = [[6, 4, 24], [55, 17, 92], [122, 32, 107], [187, 55, 84], [237, 105, 37], [251, 180, 44], [252, 254, 190]];
 
-/** The colour of a share from 0 to 1. */
+/** The colour of a share from 0 to 1; what is no number is dark. */
 export function colour(share) {
-  const place = Math.min(Math.max(share, 0), 1) * (STOPS.length - 1);
+  const place = (Math.min(Math.max(share, 0), 1) || 0) * (STOPS.length - 1);
   const below = Math.min(Math.floor(place), STOPS.length - 2);
   return STOPS[below].map((from, channel) => from + (STOPS[below + 1][channel] - from) * (place - below));
 }
@@ -87,18 +87,16 @@ export function drawSpectrogram(canvas, samples, rate) {
   paint(canvas, image, true);
 }
 
-/** A map of `rows` × `steps` values; returns what the darkest and the brightest colour mean. */
-export function drawMap(canvas, values, rows, steps) {
-  const finite = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-9);
+/** A map of `rows` × `steps` values; `low` is darkest, `high` brightest. */
+export function drawMap(canvas, values, rows, steps, [low, high]) {
   const image = new ImageData(steps, rows);
   values.forEach((value, index) => {
     // The first layer is at the bottom.
     const [row, step] = [Math.floor(index / steps), index % steps];
-    image.data.set([...colour((value / finite + 1) / 2), 255], 4 * ((rows - 1 - row) * steps + step));
+    image.data.set([...colour((value - low) / (high - low)), 255], 4 * ((rows - 1 - row) * steps + step));
   });
   fit(canvas);
   paint(canvas, image, false);
-  return [-finite, finite];
 }
 
 export function drawLegend(canvas) {

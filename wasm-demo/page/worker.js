@@ -98,8 +98,6 @@ const actions = {
       codes: piece.codes(),
       wav: piece.wav(false),
       captures: piece.captures(),
-      heat: piece.heat(),
-      heatAbout: piece.heat_about(),
       channels: [],
     };
     for (let channel = 0; channel < about(piece).channels; channel++) result.channels.push(piece.samples(channel));
@@ -133,6 +131,7 @@ const actions = {
   },
 
   loadEdits: ({ name, bytes }) => JSON.parse(loaded().loadEdits(name, bytes)),
+  loadProbes: ({ name, bytes }) => JSON.parse(loaded().loadProbes(name, bytes)),
   direction: (request) => loaded().direction(JSON.stringify(request)),
   memory: async () => (await ready()).memory.buffer.byteLength,
 

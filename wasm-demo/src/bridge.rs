@@ -71,7 +71,7 @@ pub(crate) fn sound(channels: &[Vec<f32>], fresh: usize, rate: u32) {
     host_sound(channels, from as f64, rate);
 }
 
-/// Hands the page what a step adds to the heat map, by row.
+/// Hands the page what a step adds to the heat map, by number and row.
 pub(crate) fn heat(column: &[f32]) {
     host_heat(column.to_vec());
 }

@@ -1,15 +1,11 @@
-//! Directions in the residual stream: edits that add one, and how far a run goes along them.
+//! Directions in the residual stream: edits that add one, and what there is to follow.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
-use serde_json::json;
 use tonoscope_core::{
-    hooks::{
-        Axis, Capture, Change, Edit, EditFile, HookPoint, HookTensors, Hooks, Part, PointError, Reduce, Scope,
-        Selector, Site, Value,
-    },
+    hooks::{Axis, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Scope, Selector, Site, Value},
     interventions::{Means, difference},
     models::musicgen::MusicGen,
 };
@@ -23,8 +19,8 @@ use crate::{
 };
 
 /// The edits of `file` at the layers that are asked for, what they add multiplied.
-pub(crate) fn applied(file: &EditFile, how: Option<EditRequest>, known: &[HookPoint]) -> Result<Vec<Edit>, PointError> {
-    let Some(EditRequest { strength, layers: [first, last] }) = how else { return Ok(vec![]) };
+pub(crate) fn applied(file: &EditFile, how: EditRequest, known: &[HookPoint]) -> Result<Vec<Edit>, PointError> {
+    let EditRequest { strength, layers: [first, last] } = how;
     if strength == 0.0 {
         return Ok(vec![]);
     }
@@ -75,76 +71,6 @@ pub(crate) fn directions(file: &EditFile, known: &[HookPoint]) -> Result<BTreeMa
         }
     }
     Ok(found)
-}
-
-/// What has to be recorded to follow `directions`.
-pub(crate) fn followed(directions: &BTreeMap<HookPoint, Vec<f32>>) -> Vec<Capture> {
-    let capture = |&point: &HookPoint| Capture { points: Selector::point(point), reduce: Reduce::LastStep };
-    directions.keys().map(capture).collect()
-}
-
-/// How far a run goes along directions: layers × steps.
-pub(crate) struct Heat {
-    directions: BTreeMap<HookPoint, Vec<f32>>,
-    /// By step, a row per direction.
-    columns: Vec<Vec<f32>>,
-}
-
-impl Heat {
-    /// Of a run that has not begun.
-    pub(crate) fn new(directions: BTreeMap<HookPoint, Vec<f32>>) -> Self {
-        Self { directions, columns: vec![] }
-    }
-
-    /// The cosine of the angle between the stream of the last step and the direction, at each point.
-    pub(crate) async fn hear(&mut self, hooks: &Hooks) -> Result<Vec<f32>, JsError> {
-        let mut streams = vec![];
-        for (point, direction) in &self.directions {
-            let Some(stream) = hooks.latest(*point) else { return Err(misuse(format!("`{point}` is not recorded"))) };
-            let width = stream.dims()[3];
-            if width != direction.len() {
-                let found = direction.len();
-                return Err(misuse(format!("the direction at `{point}` has {found} features, the model has {width}")));
-            }
-            // The conditional branch comes first.
-            streams.push(stream.narrow(0, 0, 1).reshape([width]));
-        }
-        // Read back together: on a GPU each reading waits.
-        let all = Tensor::cat(streams, 0).cast(DType::F32).into_data_async().await.map_err(failed)?;
-        let all: Vec<f32> = all.try_to_vec().unwrap_or_default();
-        let mut rest = &all[..];
-        let mut column = vec![];
-        for direction in self.directions.values() {
-            let (stream, others) = rest.split_at(direction.len());
-            column.push(cosine(stream, direction));
-            rest = others;
-        }
-        self.columns.push(column.clone());
-        Ok(column)
-    }
-
-    pub(crate) fn about(&self) -> String {
-        about(&self.directions, self.columns.len())
-    }
-
-    /// `[row, step]`
-    pub(crate) fn values(&self) -> Vec<f32> {
-        let row = |row: usize| self.columns.iter().map(move |column| column[row]);
-        (0..self.directions.len()).flat_map(row).collect()
-    }
-}
-
-/// JSON: which rows a heat map of `directions` has, and how many steps.
-fn about(directions: &BTreeMap<HookPoint, Vec<f32>>, steps: usize) -> String {
-    let names: Vec<String> = directions.keys().map(ToString::to_string).collect();
-    let layers: Vec<Option<usize>> = directions.keys().map(|point| point.layer).collect();
-    json!({"points": names, "layers": layers, "steps": steps}).to_string()
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f32 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-    let lengths = (dot(a, a) * dot(b, b)).sqrt();
-    if lengths > 0.0 { (dot(a, b) / lengths) as f32 } else { 0.0 }
 }
 
 /// A direction from some prompts to others, to be made by generating all of them.

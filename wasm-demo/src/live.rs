@@ -1,4 +1,4 @@
-//! A piece while it is made: its sound as it becomes certain, and how far each step goes along directions.
+//! A piece while it is made: its sound as it becomes certain, and what is read off the layers in each step.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,7 @@ use tonoscope_core::{
 };
 use wasm_bindgen::JsError;
 
-use crate::{bridge, direction::Heat, failure::failed};
+use crate::{bridge, failure::failed, heat::Heat};
 
 /// Decoded at once, in parts of a second: long enough to be cheap, short enough to be heard soon.
 const PARTS: usize = 2;
@@ -47,7 +47,7 @@ impl<'a> Live<'a> {
     }
 
     async fn take_in(&mut self, step: Step<'_>) -> Result<ControlFlow<()>, JsError> {
-        if let Some(heat) = &mut self.heat {
+        if let Some(heat) = &self.heat {
             bridge::heat(&heat.hear(step.hooks).await?);
         }
         // Of a batch of one.
@@ -87,9 +87,9 @@ impl<'a> Live<'a> {
         self.failure.take()
     }
 
-    /// The whole sound, and the way along the directions.
-    pub(crate) fn finish(self) -> Result<(Waveform, Option<Heat>), JsError> {
+    /// The whole sound.
+    pub(crate) fn finish(self) -> Result<Waveform, JsError> {
         let rate = self.rate();
-        Ok((Waveform::new(self.sound, rate).map_err(failed)?, self.heat))
+        Waveform::new(self.sound, rate).map_err(failed)
     }
 }

@@ -8,10 +8,7 @@ use tonoscope_core::{
 };
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
-use crate::{
-    direction::Heat,
-    failure::{failed, misuse},
-};
+use crate::failure::{failed, misuse};
 
 /// Music: codes, sound, and what was recorded on the way.
 #[wasm_bindgen]
@@ -20,7 +17,6 @@ pub struct Piece {
     pub(crate) wave: Waveform,
     pub(crate) tie: Option<Tie>,
     pub(crate) captures: Option<Vec<u8>>,
-    pub(crate) heat: Option<Heat>,
 }
 
 #[wasm_bindgen]
@@ -63,16 +59,6 @@ impl Piece {
     /// The recorded activations as a safetensors file, as `tonoscope generate --capture` writes it.
     pub fn captures(&self) -> Option<Vec<u8>> {
         self.captures.clone()
-    }
-
-    /// JSON: which rows the heat map has, and how many steps; `undefined` if none was asked for.
-    pub fn heat_about(&self) -> Option<String> {
-        self.heat.as_ref().map(Heat::about)
-    }
-
-    /// `[row, step]`: cosine of the angle between stream and direction.
-    pub fn heat(&self) -> Option<Vec<f32>> {
-        self.heat.as_ref().map(Heat::values)
     }
 }
 

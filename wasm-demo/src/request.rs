@@ -39,9 +39,19 @@ pub(crate) struct PieceRequest {
     /// The loaded edits; `None`: do not apply them.
     #[serde(default)]
     pub(crate) edits: Option<EditRequest>,
-    /// Follow the loaded directions through layers and time.
+    /// What to follow through layers and time.
     #[serde(default)]
-    pub(crate) heat: bool,
+    pub(crate) heat: Option<Followed>,
+}
+
+/// What was loaded and can be read off the layers of a run.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Followed {
+    /// The directions of the edits.
+    Directions,
+    /// The probes.
+    Probes,
 }
 
 /// How the loaded edits are applied.

@@ -1,26 +1,31 @@
 //! A model on a device, and everything that the page does with it.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::json;
 use tonoscope_backends::{DeviceInfo, Opened};
 use tonoscope_core::{
     checkpoint::Placement,
-    hooks::{Capture, EditFile, HookTensors, Hooks, Spec},
+    hooks::{Branch, Capture, EditFile, HookPoint, HookTensors, Hooks, Spec},
     models::musicgen::Step,
+    readout::Readout,
 };
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
     bridge, capture,
     device::opened,
-    direction::{self, DirectionRequest, Heat},
+    direction::{self, DirectionRequest},
     failure::{failed, misuse, not_loaded},
+    heat::{Heat, Reading},
     judge::Judge,
     lens::{self, Lens},
     live::Live,
     model::{self, Loaded, Shard},
     piece::Piece,
-    request::PieceRequest,
+    probes,
+    request::{Followed, PieceRequest},
 };
 
 /// A model on a device.
@@ -30,6 +35,7 @@ pub struct Session {
     device: DeviceInfo,
     weights: String,
     edits: Option<EditFile>,
+    probes: Option<Readout>,
     judge: Option<Judge>,
     placement: Placement,
 }
@@ -60,7 +66,7 @@ impl Session {
         let opened = opened(&request.device, &request.weights).await?;
         let loaded = model::load(request.shards, &config, generation.as_deref(), &tokenizer, &opened.placement)?;
         let Opened { info, placement, .. } = opened;
-        Ok(Self { loaded, device: info, weights: request.weights, edits: None, judge: None, placement })
+        Ok(Self { loaded, device: info, weights: request.weights, edits: None, probes: None, judge: None, placement })
     }
 
     /// JSON: shape of the model, its defaults, its hook points, its device.
@@ -97,24 +103,19 @@ impl Session {
         let points = model.points();
         let mut spec = Spec { captures: request.captures()?, edits: vec![] };
         let mut tensors = HookTensors::new();
-        let mut directions = None;
-        if request.edits.is_some() || request.heat {
-            let Some(file) = &self.edits else { return Err(misuse("no edits are loaded")) };
-            spec.edits = direction::applied(file, request.edits, &points).map_err(failed)?;
+        if let Some(how) = request.edits {
+            spec.edits = direction::applied(self.edits()?, how, &points).map_err(failed)?;
             if !spec.edits.is_empty() {
-                tensors = direction::tensors(file, &model.device());
-            }
-            if request.heat {
-                directions =
-                    Some(direction::directions(file, &points).map_err(failed)?).filter(|found| !found.is_empty());
+                tensors = direction::tensors(self.edits()?, &model.device());
             }
         }
+        let heat = request.heat.map(|what| self.heat(what)).transpose()?.flatten();
         let asked = spec.clone();
-        spec.captures.extend(directions.iter().flat_map(direction::followed));
+        spec.captures.extend(heat.iter().flat_map(Heat::captures));
         let mut hooks = Hooks::new(&spec, &points, &tensors).map_err(failed)?;
         bridge::stage("generating");
         let (text, sequences) = model.sequences(&mut hooks, &[prompt]);
-        let mut live = Live::new(model, how.frames, directions.map(Heat::new));
+        let mut live = Live::new(model, how.frames, heat);
         let made = model
             .generate_heard(&mut hooks, &text, &sequences, &how, async |step: Step<'_>| live.hear(step).await)
             .await;
@@ -132,8 +133,7 @@ impl Session {
         kept.dedup_by_key(|recorded| (recorded.point, format!("{:?}", recorded.reduce)));
         let captures = if kept.is_empty() { None } else { Some(capture::to_file(&kept, &asked, &request.prompt)?) };
         let codes = made.codes.swap_remove(0);
-        let (wave, heat) = live.finish()?;
-        Ok(Piece { codes, wave, tie: made.first_tie.swap_remove(0), captures, heat })
+        Ok(Piece { codes, wave: live.finish()?, tie: made.first_tie.swap_remove(0), captures })
     }
 
     /// What each layer knows about codes `[codebook, frame]` that [`Self::generate`] made of the same request without
@@ -195,6 +195,27 @@ impl Session {
         self.edits = None;
     }
 
+    /// Loads a file of fitted probes, as `tonoscope probe-activations` writes it; JSON: what is told apart, and where.
+    ///
+    /// # Errors
+    /// If it is none, or is not for this model.
+    #[wasm_bindgen(js_name = loadProbes)]
+    pub fn load_probes(&mut self, name: &str, bytes: Vec<u8>) -> Result<String, JsError> {
+        let file = Readout::from_bytes(name, bytes).map_err(|error| not_loaded(&error))?;
+        let points: Vec<HookPoint> = probes::readings(&file, &self.loaded.model)?.into_keys().collect();
+        let about = json!({
+            "labels": file.labels,
+            "points": points,
+            "all": file.probes.len(),
+            "kind": file.probes.values().next().map(|probe| probe.kind),
+            "branch": file.branch,
+            "per_frame": file.per_frame,
+            "rows": file.rows,
+        });
+        self.probes = Some(file);
+        Ok(about.to_string())
+    }
+
     /// Makes a file of edits that lead from some prompts to others; `request` is JSON.
     ///
     /// # Errors
@@ -203,5 +224,28 @@ impl Session {
         let request: DirectionRequest = serde_json::from_str(&request).map_err(failed)?;
         bridge::stage("generating");
         request.make(&self.loaded).await?.to_bytes().map_err(|error| not_loaded(&error))
+    }
+}
+
+impl Session {
+    fn edits(&self) -> Result<&EditFile, JsError> {
+        self.edits.as_ref().ok_or_else(|| misuse("no edits are loaded"))
+    }
+
+    /// `None`: there is nothing to follow.
+    fn heat(&self, what: Followed) -> Result<Option<Heat>, JsError> {
+        let model = &self.loaded.model;
+        let (readings, branch) = match what {
+            Followed::Directions => {
+                let directions = direction::directions(self.edits()?, &model.points()).map_err(failed)?;
+                let along = |(point, direction)| (point, Reading::Along(direction));
+                (directions.into_iter().map(along).collect::<BTreeMap<_, _>>(), Branch::Cond)
+            }
+            Followed::Probes => {
+                let file = self.probes.as_ref().ok_or_else(|| misuse("no probes are loaded"))?;
+                (probes::readings(file, model)?, file.branch)
+            }
+        };
+        Ok(if readings.is_empty() { None } else { Some(Heat::new(readings, branch)) })
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use matrix::StoredMatrix;
 pub use matrix::{MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
-pub(crate) use safetensors::floats_to_bytes;
+pub(crate) use safetensors::{doubles_to_bytes, floats_to_bytes};
 pub use source::{Overlay, RawTensor, Remapped, Source, Taken, TensorBytes};
 pub use taps::{Before, Ends, PackedTaps, SnakeValues, TapValues};
 pub use torch_tensor::{TorchTensorError, read_torch_tensor};

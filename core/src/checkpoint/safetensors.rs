@@ -179,15 +179,34 @@ fn map(file: &std::fs::File, range: std::ops::Range<usize>) -> std::io::Result<m
 pub(crate) fn floats_to_bytes(
     what: &str,
     tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f32>)>,
+    entry: (&str, String),
+) -> Result<Vec<u8>, LoadError> {
+    let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect();
+    to_bytes(what, Dtype::F32, tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))), entry)
+}
+
+/// As [`floats_to_bytes`], of 64-bit tensors.
+pub(crate) fn doubles_to_bytes(
+    what: &str,
+    tensors: impl IntoIterator<Item = (String, Vec<usize>, Vec<f64>)>,
+    entry: (&str, String),
+) -> Result<Vec<u8>, LoadError> {
+    let bytes = |values: Vec<f64>| values.into_iter().flat_map(f64::to_le_bytes).collect();
+    to_bytes(what, Dtype::F64, tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))), entry)
+}
+
+fn to_bytes(
+    what: &str,
+    dtype: Dtype,
+    tensors: impl Iterator<Item = (String, Vec<usize>, Vec<u8>)>,
     (key, json): (&str, String),
 ) -> Result<Vec<u8>, LoadError> {
     let failed =
         |error: ::safetensors::SafeTensorError| LoadError::Config { path: what.into(), reason: error.to_string() };
-    let bytes = |values: Vec<f32>| values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
-    let stored: Vec<_> = tensors.into_iter().map(|(name, shape, values)| (name, shape, bytes(values))).collect();
+    let stored: Vec<_> = tensors.collect();
     let views = stored
         .iter()
-        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(dtype, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
     // A single entry of metadata: the bytes are the same in every run.

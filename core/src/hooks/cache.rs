@@ -1,14 +1,49 @@
 //! What hooks have captured.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use burn::tensor::{DType, ExecutionError, Tensor};
 
 use super::{
-    point::{HookPoint, Inner, Part, Site},
+    point::{HookPoint, Inner, Part, PointError, Site},
     run::HookError,
     spec::Reduce,
 };
+
+/// What a captured tensor is called in a file: the point, and the reducer if it is not `everything`, as in
+/// `decoder.3.resid_post:mean_time`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CaptureName {
+    /// Where.
+    pub point: HookPoint,
+    /// What was kept.
+    pub reduce: Reduce,
+}
+
+impl fmt::Display for CaptureName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reduce = match self.reduce {
+            Reduce::Everything => "",
+            Reduce::MeanPrompts => ":mean_prompts",
+            Reduce::MeanTime => ":mean_time",
+            Reduce::LastStep => ":last_step",
+            Reduce::MeanPositions => ":mean_positions",
+        };
+        write!(f, "{}{reduce}", self.point)
+    }
+}
+
+impl FromStr for CaptureName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (point, reduce) = match text.split_once(':') {
+            Some((point, reduce)) => (point, reduce.parse()?),
+            None => (text, Reduce::Everything),
+        };
+        Ok(Self { point: point.parse().map_err(|error: PointError| error.to_string())?, reduce })
+    }
+}
 
 /// A captured tensor.
 #[derive(Debug, Clone)]
@@ -33,15 +68,9 @@ impl Captured {
         self.axes.iter().map(|name| all[AXES.iter().position(|of| of == name).unwrap_or(0)]).collect()
     }
 
-    /// Name in a file: the point, and the reducer if it is not `everything`.
+    /// Name in a file.
     pub fn name(&self) -> String {
-        match self.reduce {
-            Reduce::Everything => self.point.to_string(),
-            Reduce::MeanPrompts => format!("{}:mean_prompts", self.point),
-            Reduce::MeanTime => format!("{}:mean_time", self.point),
-            Reduce::LastStep => format!("{}:last_step", self.point),
-            Reduce::MeanPositions => format!("{}:mean_positions", self.point),
-        }
+        CaptureName { point: self.point, reduce: self.reduce }.to_string()
     }
 
     /// The values as `f32`, row-major in [`Self::shape`].

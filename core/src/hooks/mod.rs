@@ -11,7 +11,7 @@ mod run;
 mod spec;
 
 pub use block::HookTensors;
-pub use cache::{Cache, Captured};
+pub use cache::{Cache, CaptureName, Captured};
 pub use file::EditFile;
 pub use point::{HookPoint, Inner, Part, PointError, Site, edit_distance};
 pub use run::{HookError, Hooks};

@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Selector {
 }
 
 /// What is kept of a captured tensor.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduce {
     /// Every step of every prompt.

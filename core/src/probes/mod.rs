@@ -2,8 +2,9 @@
 //! followed over a trajectory.
 //!
 //! [`cross_validate`] standardises features on the training part of every fold, and always says what the most frequent
-//! class would achieve. [`LogisticRegression`], [`SupportVectorMachine`] and [`Pca`] take features as they are, and
-//! their results are scikit-learn's. Not in the browser: linfa's random numbers do not build there.
+//! class would achieve; [`LinearProbe::fit`] learns from all rows, for others to be read. [`LogisticRegression`],
+//! [`SupportVectorMachine`] and [`Pca`] take features as they are, and their results are scikit-learn's. Not in the
+//! browser: linfa's random numbers do not build there, and [`crate::readout`] is what a fitted probe needs.
 
 mod fit;
 mod folds;
@@ -22,6 +23,7 @@ pub use split::Split;
 pub use svm::{Gamma, SupportVectorMachine, SvmSettings};
 
 use crate::metrics::{Baseline, auroc, auroc_one_vs_rest, balanced_accuracy, majority_baseline};
+pub use crate::readout::{LinearProbe, Probe};
 
 /// A probe that cannot be fitted.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -87,22 +89,6 @@ pub enum ProbeError {
     },
 }
 
-/// Kind of a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Probe {
-    /// Multinomial logistic regression, `½‖W‖² + c · Σ loss`, as scikit-learn's `LogisticRegression(C=c)`.
-    Logistic {
-        /// Inverse of the regularisation.
-        c: f64,
-    },
-    /// Least squares towards ±1 for each class, `‖X W − Y‖² + alpha ‖W‖²`, as scikit-learn's `RidgeClassifier(alpha)`.
-    Ridge {
-        /// Regularisation.
-        alpha: f64,
-    },
-}
-
 /// Activations, one row per prompt or frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Features<'a> {
@@ -160,8 +146,11 @@ impl<'a> Features<'a> {
     /// # Panics
     /// If there is no such row.
     pub fn select(&self, rows: &[usize]) -> Vec<f32> {
-        let row = |row: &usize| &self.values[row * self.width..(row + 1) * self.width];
-        rows.iter().flat_map(row).copied().collect()
+        rows.iter().flat_map(|row| self.row(*row)).copied().collect()
+    }
+
+    fn row(&self, row: usize) -> &'a [f32] {
+        &self.values[row * self.width..(row + 1) * self.width]
     }
 
     fn check_finite(&self) -> Result<(), ProbeError> {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use safetensors::Dtype;
 use tonoscope_core::{
     checkpoint::{SafetensorsFile, Source},
-    hooks::{HookPoint, Part, Reduce},
+    hooks::{CaptureName, HookPoint, Part, Reduce},
 };
 
 use super::labels::Row;
@@ -105,11 +105,7 @@ impl CaptureFile {
 
 impl CapturedPoint {
     fn new(name: String, axes: Vec<String>, shape: &[usize]) -> Result<Self> {
-        let (point, reduce) = match name.split_once(':') {
-            Some((point, reduce)) => (point, reduce.parse().map_err(anyhow::Error::msg)?),
-            None => (name.as_str(), Reduce::Everything),
-        };
-        let point = point.parse()?;
+        let CaptureName { point, reduce } = name.parse().map_err(anyhow::Error::msg)?;
         let mut extents = [1; 5];
         let mut known = AXES.iter();
         for (axis, &len) in axes.iter().zip(shape) {

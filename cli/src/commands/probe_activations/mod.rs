@@ -4,13 +4,14 @@ mod capture;
 mod labels;
 mod report;
 
-use std::{io::Write, path::PathBuf};
+use std::{collections::BTreeMap, io::Write, path::PathBuf};
 
 use anyhow::{Context, Result};
 use tonoscope_core::{
-    hooks::{Branch, Selector},
+    hooks::{Branch, CaptureName, Selector},
     metrics::accuracy,
-    probes::{Features, Folds, Probe, ProbeError, ProbeReport, cross_validate},
+    probes::{Features, Folds, LinearProbe, Probe, ProbeError, ProbeReport, cross_validate},
+    readout::Readout,
 };
 
 use self::{
@@ -62,7 +63,7 @@ pub(crate) struct ProbeActivationsArgs {
     /// Seed of the division into folds
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for `probes.csv` and `probes.json`
+    /// Folder for `probes.csv`, `probes.json`, and the probes, fitted on all rows: `probes.safetensors`
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Print JSON
@@ -99,13 +100,17 @@ pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()
         .map_err(|error| explained(error, &labelled))?;
     let folder = args.out.as_deref().map(OutputFolder::open).transpose()?;
     let bar = progress::steps(points.len() as u64, "probing".to_owned(), "points");
-    let mut reports = vec![];
+    let (mut reports, mut fitted) = (vec![], BTreeMap::new());
     for point in points {
         let features = capture.features(point, branch, &labelled.rows)?;
-        let found = cross_validate(Features::new(&features, point.width()), &labelled.labels, &folds, probe)
-            .map_err(|error| explained(error, &labelled))
-            .with_context(|| format!("`{}`", point.name))?;
+        let features = Features::new(&features, point.width());
+        let at_point = |error| anyhow::Error::context(explained(error, &labelled), format!("`{}`", point.name));
+        let found = cross_validate(features, &labelled.labels, &folds, probe).map_err(at_point)?;
         reports.push(report_of(point, &found, &labelled));
+        if folder.is_some() {
+            let name = CaptureName { point: point.point, reduce: point.reduce };
+            fitted.insert(name, LinearProbe::fit(features, &labelled.labels, probe).map_err(at_point)?);
+        }
         bar.inc(1);
         if interrupt::asked() {
             anyhow::bail!("interrupted: nothing was written");
@@ -129,6 +134,14 @@ pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()
     };
     let text = serde_json::to_string_pretty(&report)?;
     if let Some(folder) = folder {
+        let readout = Readout {
+            labels: labelled.classes.clone(),
+            branch: args.branch.into(),
+            per_frame: labelled.per_frame(),
+            rows: labelled.rows.len(),
+            probes: fitted,
+        };
+        folder.write("probes.safetensors", &readout.to_bytes()?)?;
         folder.write("probes.csv", &report.csv()?)?;
         folder.write("probes.json", text.as_bytes())?;
     }
