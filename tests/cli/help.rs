@@ -9,6 +9,10 @@ fn help_is_as_reviewed() {
     insta::assert_snapshot!("help_classify", stdout(&tonoscope(&["classify", "--help"])));
     insta::assert_snapshot!("help_embed", stdout(&tonoscope(&["embed", "--help"])));
     insta::assert_snapshot!("help_prompts", stdout(&tonoscope(&["prompts", "template", "--help"])));
+    for command in ["generate", "annotate"] {
+        let told = stdout(&tonoscope(&["prompts", command, "--help"]));
+        insta::assert_snapshot!(format!("help_prompts_{command}"), told);
+    }
     insta::assert_snapshot!("help_probe", stdout(&tonoscope(&["probe-activations", "--help"])));
     insta::assert_snapshot!("help_models", stdout(&tonoscope(&["models", "--help"])));
     insta::assert_snapshot!("help_report", stdout(&tonoscope(&["report", "--help"])));

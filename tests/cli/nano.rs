@@ -44,3 +44,70 @@ fn the_codec_keeps_what_it_never_heard() {
     let refused = tonoscope(&["data", "compare", &audio, "--heard", &path(folder.path(), "short/audio")]);
     assert!(!refused.status.success() && stderr(&refused).contains("2.00 s longer or shorter"), "{}", stderr(&refused));
 }
+
+/// Plays `prompts`, 4 s each, and says how probable the classifier inside the program thinks `classes` are in each piece.
+fn heard(folder: &Path, prompts: &[String], classes: &[&str]) -> Vec<Vec<f64>> {
+    let (list, out) = (path(folder, "prompts.txt"), path(folder, "music"));
+    fs::write(&list, prompts.join("\n")).unwrap();
+    done(&["generate", "--prompts", &list, "--duration", "4", "--device", "cpu", "--batch-size", "8", "--out", &out]);
+    let pieces: Vec<String> =
+        (0..prompts.len()).map(|index| path(folder, &format!("music/piece_{index:04}.wav"))).collect();
+    let mut args = vec!["classify", "--top", "0", "--device", "cpu"];
+    args.extend(pieces.iter().map(String::as_str));
+    let told = json(&args);
+    let of = |file: &Value, class: &&str| {
+        let found = file["classes"].as_array().unwrap().iter().find(|found| found["label"] == *class);
+        found.unwrap_or_else(|| panic!("no class `{class}`"))["probability"].as_f64().unwrap()
+    };
+    told["files"].as_array().unwrap().iter().map(|file| classes.iter().map(|class| of(file, class)).collect()).collect()
+}
+
+#[test]
+fn a_genre_that_is_asked_for_is_heard() {
+    const GENRES: [(&str, &str); 5] = [
+        ("rock", "Rock music"),
+        ("pop", "Pop music"),
+        ("electronic", "Electronic music"),
+        ("jazz", "Jazz"),
+        ("classical", "Classical music"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let prompt = |genre: &str, instrument: &str| {
+        format!("Compose a happy {genre} piece, with a {instrument} melody. Use a medium tempo.")
+    };
+    let prompts: Vec<String> = ["piano", "violin"]
+        .iter()
+        .flat_map(|instrument| GENRES.iter().map(move |(genre, _)| prompt(genre, instrument)))
+        .collect();
+    let heard = heard(folder.path(), &prompts, &GENRES.map(|(_, class)| class));
+    let right = |(index, classes): &(usize, &Vec<f64>)| {
+        classes
+            .iter()
+            .enumerate()
+            .max_by(|a, b| a.1.total_cmp(b.1))
+            .is_some_and(|(best, _)| best == index % GENRES.len())
+    };
+    let right = heard.iter().enumerate().filter(right).count();
+    // Two of ten would be chance.
+    assert!(right >= 6, "{right} of 10: {heard:?}");
+}
+
+#[test]
+fn the_demo_ends_in_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(folder.path(), "demo");
+    let shown = done(&["demo", "--out", &out, "--device", "cpu", "--dry-run"]);
+    assert!(shown.contains("tonoscope intervene --from=pop --to=jazz"), "{shown}");
+    assert!(!Path::new(&out).exists(), "a dry run makes nothing");
+    let output = tonoscope(&["demo", "--out", &out, "--device", "cpu"]);
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("musicgen-nano: a small model inside the program"), "{said}");
+    let page = fs::read_to_string(path(folder.path(), "demo/report.html")).unwrap();
+    for part in ["<audio", "recognisability", "effect_by_layer", "piece_0001.wav"] {
+        assert!(page.contains(part), "no `{part}`");
+    }
+    // The controls of every intervention: a scale of 0, and a run patched with itself, changed nothing.
+    let controls = fs::read_to_string(path(folder.path(), "demo/intervention/controls.csv")).unwrap();
+    assert!(controls.lines().count() > 1 && !controls.contains("false"), "{controls}");
+}

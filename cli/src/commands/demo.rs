@@ -58,11 +58,11 @@ const STEPS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "a piano's activations moved towards a guitar's",
+        "what becomes of pop when its activations are moved towards those of jazz",
         &[
             "intervene",
-            "--from=piano",
-            "--to=guitar",
+            "--from=pop",
+            "--to=jazz",
             "--technique=adjust",
             "--feed=own",
             "--prompts-per-concept=4",
