@@ -76,7 +76,7 @@ export async function withServer(folder, meddle, work) {
   }
 }
 
-/** A tab with the page in it, its model loaded. What goes wrong on the way is in `tab.complaints`. */
+/** A tab with the page in it, its model loaded: the test model, unless the fragment says another. What goes wrong on the way is in `tab.complaints`. */
 export async function open(browser, address, fragment = '') {
   const tab = await browser.newPage();
   tab.complaints = [];
@@ -86,7 +86,7 @@ export async function open(browser, address, fragment = '') {
     const url = request.url();
     if (!url.startsWith(address) && !/^(blob|data):/.test(url)) tab.complaints.push(`a request to ${url}`);
   });
-  await tab.goto(address + fragment);
+  await tab.goto(address + (fragment.includes('model=') ? fragment : `${fragment || '#'}&model=test`));
   await loaded(tab);
   return tab;
 }

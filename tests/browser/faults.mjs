@@ -54,7 +54,7 @@ async function tooLittleMemory({ page, check }) {
       withBrowser({ gpu: false }, (browser) =>
         check('too little memory: said with a number and advice, each time', async () => {
           const tab = await browser.newPage();
-          await tab.goto(`${address}#device=cpu`);
+          await tab.goto(`${address}#device=cpu&model=test`);
           const told = async () => {
             await tab.waitForFunction(() => !document.getElementById('error').hidden, null, { timeout: 60_000 });
             await idle(tab);

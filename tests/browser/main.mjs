@@ -236,6 +236,18 @@ async function withoutGpu(browser, address) {
     await tab.close();
     return said;
   });
+  await check('without a word about it, the page opens with a model that makes music', async () => {
+    const tab = await browser.newPage();
+    await tab.goto(address);
+    await loaded(tab);
+    assert.equal(await tab.inputValue('#model'), 'nano');
+    await fill(tab, { ...GREEDY, seconds: all.nano.seconds });
+    const { codes, elapsed } = await generate(tab);
+    assert.deepEqual(codes, all.nano.greedy);
+    await tab.screenshot({ path: join(shots, 'nano.png'), fullPage: true });
+    await tab.close();
+    return `the command line's ${codes.length} tokens, ${(all.nano.seconds / elapsed).toFixed(1)} x real time`;
+  });
   for (const weights of ['f16', 'int8']) {
     await check(`weights in ${weights}`, async () => {
       const tab = await open(browser, address);

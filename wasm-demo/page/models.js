@@ -1,7 +1,10 @@
 // Which model: the one that ships with the page, those kept in the browser, a folder, the Hub.
 
-/** Made for tests, random weights. */
-const TEST = 'models/test/';
+/** What ships with the page: where, and what it is. The first is loaded when the page opens. */
+const SHIPPED = {
+  nano: ['models/nano/', 'musicgen-nano (small, of our own; knows synthetic music)'],
+  test: ['models/test/', 'test model (random weights, makes noise)'],
+};
 
 export async function setUpModels(app, asked) {
   const { find, engine, keeper } = app;
@@ -19,7 +22,7 @@ export async function setUpModels(app, asked) {
     }
     const chosen = find('model').value;
     const option = (value, text) => Object.assign(document.createElement('option'), { value, textContent: text });
-    const options = [option('test', 'test model (random weights, makes noise)')];
+    const options = Object.entries(SHIPPED).map(([value, [, text]]) => option(value, text));
     if (picked) options.push(option('folder', `folder ${picked.name}`));
     for (const { id, complete } of stored.models) if (complete) options.push(option(`stored:${id}`, id));
     find('model').replaceChildren(...options);
@@ -103,7 +106,7 @@ export async function setUpModels(app, asked) {
   function source(value) {
     if (value === 'folder') return { files: picked.files };
     if (value.startsWith('stored:')) return { stored: value.slice('stored:'.length) };
-    return { address: TEST };
+    return { address: SHIPPED[value][0] };
   }
 
   async function load() {
@@ -151,7 +154,7 @@ export async function setUpModels(app, asked) {
 
   await list();
   if (asked && [...find('model').options].some(({ value }) => value === asked)) find('model').value = asked;
-  else if (asked && asked !== 'test') {
+  else if (asked) {
     find('notice').hidden = false;
     find('notice').textContent += ` The link asks for the model ${asked.replace(/^stored:/, '')}, which is not in this browser: fetch it below.`;
     find('more-models').open = true;
