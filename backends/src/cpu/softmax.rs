@@ -1,6 +1,6 @@
 //! Softmax over rows of scores.
 //!
-//! Burn's flex takes one exponential after another (0.22.1): a quarter of the diffusion transformer's attention.
+//! Burn's flex finds maxima and sums in vectors, but takes one exponential after another (0.22.1).
 
 #![expect(clippy::inline_always, reason = "compiled anew for the instructions of each caller")]
 

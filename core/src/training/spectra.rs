@@ -8,7 +8,7 @@ const FLOOR: f64 = 1e-4;
 const LEAST_POWER: f64 = 1e-9;
 
 /// The longest window that hears all frequencies; one twice as long hears their lower half, and so on. What is high is told
-/// apart well enough by short windows, and three quarters of the work are left out.
+/// apart well enough by short windows, and half of the work of windows of 256 to 2048 samples is left out.
 const LONGEST_WHOLE: usize = 512;
 
 /// Short-time spectra as products with a table of windowed sines, since a gradient passes through those.
