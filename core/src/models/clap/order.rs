@@ -62,33 +62,31 @@ impl Grid {
         next.places(0).flat_map(four).map(|[y, x]| place[y * self.width + x]).collect()
     }
 
-    /// What is added to the scores: `[period, head, query, key]`, row-major, and `period`. The position part comes from a
-    /// `table` `[(2 window − 1)², heads]`; shifted windows hold strips that lie far apart and do not see each other.
-    pub(super) fn bias(self, table: &[f32], heads: usize, shift: usize) -> (Vec<f32>, usize) {
+    /// For every query and key of a window, row by row, which row of a table `[(2 window − 1)², heads]` is added to the score.
+    pub(super) fn pairs(self) -> Vec<usize> {
         let window = self.window;
-        let size = window * window;
         let (reach, across) = (window - 1, 2 * window - 1);
-        let region = |at: usize, len: usize| usize::from(at >= len - window) + usize::from(at >= len - shift);
-        let regions: Vec<usize> = if shift == 0 {
-            vec![0; size]
-        } else {
-            let place = |[y, x]: [usize; 2]| region(y, self.height) * 3 + region(x, self.width);
-            self.places(0).map(place).collect()
+        let tokens = 0..window * window;
+        let row = |query: usize, key: usize| {
+            let y = query / window + reach - key / window;
+            let x = query % window + reach - key % window;
+            y * across + x
         };
-        let mut bias = Vec::with_capacity(regions.len() * size * heads);
-        for regions in regions.chunks_exact(size) {
-            for head in 0..heads {
-                for query in 0..size {
-                    bias.extend((0..size).map(|key| {
-                        let y = query / window + reach - key / window;
-                        let x = query % window + reach - key % window;
-                        let apart = if regions[query] == regions[key] { 0.0 } else { APART };
-                        table[(y * across + x) * heads + head] + apart
-                    }));
-                }
-            }
-        }
-        (bias, regions.len() / size)
+        tokens.clone().flat_map(|query| tokens.clone().map(move |key| row(query, key))).collect()
+    }
+
+    /// What is added to the scores as well where windows are shifted by `shift`, since they then hold strips that lie far
+    /// apart and do not see each other: `[window, query, key]`, row-major.
+    pub(super) fn apart(self, shift: usize) -> Vec<f32> {
+        let size = self.window * self.window;
+        let region = |at: usize, len: usize| usize::from(at >= len - self.window) + usize::from(at >= len - shift);
+        let regions: Vec<usize> =
+            self.places(0).map(|[y, x]| region(y, self.height) * 3 + region(x, self.width)).collect();
+        let pair = |one: usize, other: usize| if one == other { 0.0 } else { APART };
+        let window = |regions: &[usize]| -> Vec<f32> {
+            regions.iter().flat_map(|query| regions.iter().map(|key| pair(*query, *key))).collect()
+        };
+        regions.chunks_exact(size).flat_map(window).collect()
     }
 }
 
@@ -130,16 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn strips_that_lie_apart_do_not_see_each_other() {
-        let table: Vec<f32> = (0..9).map(|at| at as f32).collect();
-        let (plain, period) = GRID.bias(&table, 1, 0);
-        assert_eq!((plain.len(), period), (16, 1));
+    fn pairs_are_told_apart_by_how_far_they_are() {
+        let pairs = GRID.pairs();
         // Of oneself, of what lies right of one, and of what lies below.
-        assert_eq!(plain[..3], [4.0, 3.0, 1.0]);
-        let (shifted, period) = GRID.bias(&table, 1, 1);
-        assert_eq!((shifted.len(), period), (64, 4));
-        assert_eq!(shifted[..16], plain);
+        assert_eq!((pairs.len(), &pairs[..3]), (16, &[4, 3, 1][..]));
+    }
+
+    #[test]
+    fn strips_that_lie_apart_do_not_see_each_other() {
+        let apart = GRID.apart(1);
+        assert_eq!(apart.len(), 64);
+        assert!(apart[..16].iter().all(|&value| value == 0.0), "the first window holds neighbours");
         // The second window holds column 3 and column 0.
-        assert_eq!(shifted[16..20], [4.0, 3.0 - 100.0, 1.0, 0.0 - 100.0]);
+        assert_eq!(apart[16..20], [0.0, -100.0, 0.0, -100.0]);
     }
 }

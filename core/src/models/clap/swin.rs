@@ -95,17 +95,19 @@ impl Block {
         // Follows from the size of the window.
         inside.ignore("relative_position_index");
         let across = 2 * grid.window - 1;
-        let table = inside.values("relative_position_bias_table", &[across * across, heads])?;
-        let (bias, period) = grid.bias(&table, heads, shift);
+        let table: Tensor<2> = inside.tensor("relative_position_bias_table", [across * across, heads])?;
         let tokens = grid.window * grid.window;
         let device = weights.device();
-        let float = device.settings().float_dtype.into();
-        let bias = TensorData::new(bias, [period, heads, tokens, tokens]).convert_dtype(float);
+        let mut bias = table.select(0, indices(&grid.pairs(), device)).transpose().reshape([1, heads, tokens, tokens]);
+        if shift > 0 {
+            let apart = TensorData::new(grid.apart(shift), [grid.windows(), 1, tokens, tokens]);
+            bias = bias + Tensor::from_data(apart.convert_dtype(device.settings().float_dtype.into()), device);
+        }
         let moves = || grid.to_shifted_and_back(shift).map(|order| indices(&order, device));
         Ok(Self {
             layernorm_before: LayerNorm::load(&weights.sub("layernorm_before"), width, config.layer_norm_eps)?,
             attention: Attention::load(&weights.sub("attention"), width, heads, config.qkv_bias)?,
-            bias: Tensor::from_data(bias, device),
+            bias,
             shift: (shift > 0).then(moves),
             windows: grid.windows(),
             layernorm_after: LayerNorm::load(&weights.sub("layernorm_after"), width, config.layer_norm_eps)?,
