@@ -137,6 +137,44 @@ global_states_input_dim = 32
 cross_attention_input_dim = 16
 "#;
 
+const CONTRAST: &str = r#"
+[model.contrast]
+clips = 4
+programs = [6, 73]
+held_out_programs = [7]
+notes_per_program = 2
+
+[model.contrast.features]
+feature_size = 8
+sampling_rate = 8000
+hop_length = 256
+max_length_s = 1
+fft_window_size = 256
+frequency_min = 50.0
+frequency_max = 4000.0
+truncation = "rand_trunc"
+padding = "repeatpad"
+
+[model.contrast.config]
+projection_dim = 16
+
+[model.contrast.config.audio_config]
+num_mel_bins = 8
+spec_size = 16
+window_size = 2
+patch_embeds_hidden_size = 8
+hidden_size = 16
+depths = [2, 1]
+num_attention_heads = [2, 2]
+
+[model.contrast.config.text_config]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+intermediate_size = 32
+max_position_embeddings = 64
+"#;
+
 /// Trains in `folder`, the file of settings being called as the folder for the results.
 fn train(folder: &Path, name: &str, settings: &str, more: &[&str]) -> Output {
     let config = folder.join(format!("{name}.toml"));
@@ -230,4 +268,24 @@ fn a_trained_stable_audio_diffuses() {
     let wave = made(folder.path(), "diffuse", &told, "diff_step_3/prompt_0_sample_0.wav");
     assert_eq!((wave.sample_rate(), wave.channels().len(), wave.samples()), (3200, 1, 800));
     assert!(wave.peak() > 0.0);
+}
+
+#[test]
+fn a_trained_clap_embeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = stdout(&train(folder.path(), "whole", &format!("{STEPS}{CONTRAST}"), &[]));
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let held_out = &told["held_out"];
+    assert!(held_out["loss"].as_f64().unwrap() > 0.0, "{told}");
+    for share in ["caption_found", "family_found"] {
+        assert!((0.0..=1.0).contains(&held_out[share].as_f64().unwrap()), "{told}");
+    }
+    let note = fs::read_dir(folder.path().join("whole/notes_held_out/audio")).unwrap().next().unwrap().unwrap().path();
+    let model = folder.path().join("whole/model");
+    let args = ["embed", note.to_str().unwrap(), "--text", "A flute note.", "--model", model.to_str().unwrap()];
+    // Six steps teach it nothing, which is what the check looks for.
+    let output = tonoscope(&[&args[..], &["--accept-degenerate", "--device", "cpu", "--json"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(told["files"][0]["embedding"].as_array().unwrap().len(), 16);
 }

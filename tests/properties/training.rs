@@ -7,6 +7,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use tonoscope_core::{
     checkpoint::{GivenTensor, Placement, SafetensorsFile, Weights},
     models::{
+        clap::{ClapFiles, FrontEnd},
         encodec::{Encodec, EncodecConfig},
         musicgen::MusicgenConfig,
         oobleck::{Oobleck, OobleckConfig},
@@ -14,8 +15,9 @@ use tonoscope_core::{
         stable_audio::StableAudioFiles,
     },
     training::{
-        AutoencoderTask, AutoencoderWeights, CodecTask, CodecWeights, DiffusionBatch, DiffusionTask, MusicBatch,
-        MusicTask, NamedTensor, Optimiser, StepKey, TagBatch, TagTask, Task, Trainer, harmonics,
+        AutoencoderTask, AutoencoderWeights, Bands, CodecTask, CodecWeights, ContrastBatch, ContrastTask,
+        DiffusionBatch, DiffusionTask, MusicBatch, MusicTask, NamedTensor, Optimiser, StepKey, TagBatch, TagTask, Task,
+        Trainer, harmonics,
     },
 };
 use tonoscope_tests::{Fixture, assert_close, devices, floats};
@@ -72,6 +74,20 @@ fn tagger() -> (TagTask, TagBatch) {
     let tags = (0..rows * classes).map(|at| f32::from(u8::from(at % 5 == at / classes))).collect();
     let tags = Tensor::from_data(TensorData::new::<f32, _>(tags, [rows, classes]), &cpu());
     (TagTask::new(config, 5), TagBatch { mel, tags })
+}
+
+/// The tiny CLAP and four clips, two of them of one name.
+fn contrast() -> (ContrastTask, ContrastBatch) {
+    let files = ClapFiles::open(Fixture::open("clap_tiny").folder()).unwrap();
+    let (config, features) = (files.config, files.features);
+    let front_end = FrontEnd::new(&features);
+    let rate = features.sampling_rate as u32;
+    let clip = |index| front_end.features(&harmonics(5, index, features.samples(), rate).samples).mel;
+    let mel: Vec<f32> = (0..4).flat_map(clip).collect();
+    let bands = Bands::of(&mel, features.feature_size);
+    let mel = Tensor::from_data(TensorData::new(mel, [4, 1, features.frames(), features.feature_size]), &cpu());
+    let texts = vec![vec![0, 9, 8, 2], vec![0, 7, 2], vec![0, 9, 8, 2], vec![0, 5, 6, 4, 2]];
+    (ContrastTask::new(config, features, bands), ContrastBatch { mel, texts })
 }
 
 fn autoencoder() -> AutoencoderTask {
@@ -186,6 +202,8 @@ fn training_gradients_are_finite_differences() {
     near("autoencoder", slopes(&autoencoder(), &sound(0), STEP / 10.0), 5e-3);
     let (task, batch) = diffusion();
     near("diffusion", slopes(&task, &batch, STEP), 1e-3);
+    let (task, batch) = contrast();
+    near("contrast", slopes(&task, &batch, STEP), 1e-3);
 }
 
 #[test]
@@ -208,6 +226,11 @@ fn training_on_one_batch_lowers_the_loss() {
     // Every step has noise of its own.
     let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
     assert!(mean(&losses[100..]) < 0.8 * mean(&losses[..20]), "{losses:?}");
+    let (task, batch) = contrast();
+    let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
+    let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();
+    // Two captions are equal: as a whole the rows know no more than ln 2 of two of the four.
+    assert!(losses[59] < 0.7 * losses[0] && losses[59] > 0.5 * 2f64.ln() - 1e-3, "{losses:?}");
     let (task, batch) = tagger();
     let mut trainer = Trainer::new(task, optimiser(), 60, 1, &cpu()).unwrap();
     let losses: Vec<f64> = (0..60).map(|_| pollster::block_on(trainer.step(&batch)).unwrap().loss).collect();

@@ -8,6 +8,7 @@
 
 mod autoencoder;
 mod codec;
+mod contrast;
 mod diffusion;
 mod harmonics;
 mod music;
@@ -19,6 +20,7 @@ mod trainer;
 
 pub use autoencoder::{AutoencoderTask, AutoencoderWeights};
 pub use codec::{CodecTask, CodecWeights};
+pub use contrast::{Bands, ContrastBatch, ContrastTask};
 pub use diffusion::{DiffusionBatch, DiffusionTask};
 pub use harmonics::{Clip, harmonics};
 pub use music::{MusicBatch, MusicTask};

@@ -12,6 +12,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
+pub(crate) use render::{NotesArgs, notes as render_notes};
 pub(crate) use renderer::Renderer;
 
 /// 51 programs of FluidR3Mono; see `data/README.md`.
@@ -39,13 +40,13 @@ enum Action {
     Compare(compare::CompareArgs),
     /// The same as `render notes`
     #[command(hide = true)]
-    Notes(render::NotesArgs),
+    Notes(NotesArgs),
 }
 
 pub(crate) fn run(args: &DataArgs, out: &mut dyn Write) -> Result<()> {
     match &args.action {
         Action::Render(args) => render::run(args, out),
         Action::Compare(args) => compare::run(args, out),
-        Action::Notes(args) => render::notes(args, out),
+        Action::Notes(args) => render_notes(args, out),
     }
 }

@@ -37,6 +37,15 @@ impl Clips<'_> {
         if let Some(values) = std::fs::read(folder.path().join(&name)).ok().and_then(|bytes| kept(&bytes, &key)) {
             return Ok(values);
         }
+        let values = self.encode(encode, device)?;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F32, vec![self.count, values.len() / self.count], &bytes)?;
+        folder.write(&name, &tensors::to_file(vec![("encoded", view)], [("key".to_owned(), key)].into())?)?;
+        Ok(values)
+    }
+
+    /// As [`Self::encoded`], kept nowhere.
+    pub(super) fn encode(&self, encode: impl Fn(Tensor<3>) -> Result<Vec<f32>>, device: &Device) -> Result<Vec<f32>> {
         let bar = progress::steps(self.count as u64, "encoding".to_owned(), "clips");
         let mut values: Vec<f32> = vec![];
         for first in (0..self.count).step_by(AT_ONCE) {
@@ -49,9 +58,6 @@ impl Clips<'_> {
             self.count > 0 && values.len().is_multiple_of(self.count),
             "clips that are encoded to different lengths"
         );
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let view = TensorView::new(Dtype::F32, vec![self.count, values.len() / self.count], &bytes)?;
-        folder.write(&name, &tensors::to_file(vec![("encoded", view)], [("key".to_owned(), key)].into())?)?;
         Ok(values)
     }
 

@@ -3,6 +3,7 @@
 mod autoencoder;
 mod captions;
 mod codec;
+mod contrast;
 mod diffusion;
 mod encoded;
 mod musicgen;
@@ -31,6 +32,7 @@ pub(crate) use self::codec::Codec;
 use self::{
     autoencoder::AutoencoderModel,
     codec::CodecModel,
+    contrast::ContrastStudy,
     diffusion::DiffusionStudy,
     musicgen::{MusicgenStudy, Parts},
     record::{ModelFile, Record},
@@ -133,6 +135,16 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
         Model::Tagger { codec, config } => {
             let codec = codec.as_ref().map(|codec| Codec::open(&beside.join(codec), placement)).transpose()?;
             train(args, &settings, &text, TaggerStudy::new(&settings, config, codec, &device)?, &device, out)
+        }
+        Model::Contrast { clips, programs, held_out_programs, notes_per_program, features, config } => {
+            let parts = contrast::Parts {
+                clips: *clips,
+                programs: [programs, held_out_programs],
+                notes_per_program: *notes_per_program,
+                features,
+                config,
+            };
+            train(args, &settings, &text, ContrastStudy::new(&settings, &parts, &device)?, &device, out)
         }
         Model::Musicgen { codec, clips, without_text, text_encoder, decoder } => {
             let codec = beside.join(codec);

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
     models::{
-        encodec::EncodecConfig, musicgen::DecoderConfig, oobleck::OobleckConfig, passt::PasstConfig,
-        stable_audio::DitConfig,
+        clap::FeatureConfig, encodec::EncodecConfig, musicgen::DecoderConfig, oobleck::OobleckConfig,
+        passt::PasstConfig, stable_audio::DitConfig,
     },
     training::{AutoencoderWeights, CodecWeights, Optimiser},
 };
@@ -77,6 +77,20 @@ pub(super) enum Model {
         /// Folder of a codec, from that of the settings, which every second clip passes through.
         codec: Option<PathBuf>,
         config: PasstConfig,
+    },
+    /// A CLAP of phrases and single notes.
+    Contrast {
+        /// Phrases that are turned into spectrograms once, and drawn from.
+        clips: usize,
+        /// General MIDI programs whose notes are learnt from, and those whose are not.
+        programs: Vec<u16>,
+        held_out_programs: Vec<u16>,
+        /// Notes of each.
+        notes_per_program: u16,
+        /// As in `preprocessor_config.json`.
+        features: FeatureConfig,
+        /// As in `config.json`; without `vocab_size`, which the captions decide.
+        config: toml::Table,
     },
     /// A MusicGen with its text encoder, over a codec that is there.
     Musicgen {

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
-pub(super) use notes::{NotesArgs, run as notes};
+pub(crate) use notes::{NotesArgs, run as notes};
 
 /// Render notes or phrases
 #[derive(Debug, clap::Args)]

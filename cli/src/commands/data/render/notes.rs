@@ -65,6 +65,13 @@ pub(crate) struct NotesArgs {
     json: bool,
 }
 
+impl NotesArgs {
+    /// Notes of some of the programs of the soundfont inside the program.
+    pub(crate) fn of(out: PathBuf, programs: Vec<u16>, per_program: u16, seed: u64) -> Self {
+        Self { out, soundfont: None, programs, per_program, seed, overwrite: false, dry_run: false, json: false }
+    }
+}
+
 /// A line of `notes.csv`.
 #[derive(Serialize)]
 struct Row<'a> {
