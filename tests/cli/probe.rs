@@ -397,3 +397,30 @@ fn what_makes_no_sense_is_told() {
     says(&folders.refused(&[]), 1, &["annotations.json"]);
     assert!(!folders.root.join("refused").exists(), "nothing was written");
 }
+
+#[test]
+fn instruments_are_held_out_whole() {
+    let folders = Folders::new();
+    let table = folders.root.join("concepts/is_guitar.csv");
+    let plain = fs::read_to_string(&table).unwrap();
+    // Of ten instruments, the even ones are guitars; or there is one guitar alone.
+    let with_instruments = |name: fn(usize) -> usize| {
+        let column = |line: &str| match line.strip_prefix("note_").and_then(|rest| rest[..3].parse().ok()) {
+            Some(note) => format!("{line},instrument_{}\n", name(note)),
+            None => format!("{line},instrument_str\n"),
+        };
+        plain.lines().map(column).collect::<String>()
+    };
+    fs::write(&table, with_instruments(|note| note % 10)).unwrap();
+    let apart = ["--only", "is_guitar", "--classifiers", "logistic", "--hold-out", "instruments"];
+    folders.run("apart", &apart);
+    let notes = String::from_utf8(folders.files("apart")["notes.csv"].clone()).unwrap();
+    let counts = |part: &str| {
+        let line = notes.lines().find(|line| line.contains(part)).unwrap();
+        line.split(',').skip(3).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!((counts(",train,"), counts(",test,")), (vec!["24".into(); 2], vec!["6".into(); 2]), "{notes}");
+    fs::write(&table, with_instruments(|note| if note % 2 == 0 { 0 } else { note })).unwrap();
+    let shown = folders.run("alone", &apart);
+    assert!(shown.contains("is_guitar: no classifier: too few instruments"), "{shown}");
+}

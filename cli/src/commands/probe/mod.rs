@@ -59,6 +59,9 @@ pub(crate) struct ProbeArgs {
     /// Share of the notes that is tested on
     #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
     test_share: f64,
+    /// What is set aside for the test: single notes, as published, or all notes of some instruments, which says more
+    #[arg(long, value_enum, default_value_t = HoldOut::Notes)]
+    hold_out: HoldOut,
     /// JSON of rows to learn from and to be tested on, by concept, in place of a division by seed
     #[arg(long, value_name = "FILE")]
     split: Option<PathBuf>,
@@ -94,6 +97,14 @@ pub(crate) struct ProbeArgs {
     /// Check everything and say what would be done, but do nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum HoldOut {
+    /// Any notes
+    Notes,
+    /// Whole instruments; of `--features`, whole groups
+    Instruments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -187,12 +198,17 @@ impl ProbeArgs {
         paths.into_iter().flatten().chain(&self.latents).chain(&self.capture).try_for_each(|path| inputs::exists(path))
     }
 
+    fn instruments_apart(&self) -> bool {
+        self.hold_out == HoldOut::Instruments
+    }
+
     fn plan(&self, inputs: &Inputs) -> ProbePlan {
         let mut classifiers = self.classifiers.clone();
         classifiers.dedup();
         let planned = inputs.concepts.iter().map(|concept| {
             let (positives, negatives) = concept.notes.counts();
-            PlannedConcept { name: concept.name.clone(), positives, negatives, obstacle: concept.obstacle() }
+            let obstacle = concept.obstacle(self.instruments_apart());
+            PlannedConcept { name: concept.name.clone(), positives, negatives, obstacle }
         });
         ProbePlan {
             command: ProbePlan::COMMAND.to_owned(),
@@ -200,6 +216,7 @@ impl ProbeArgs {
                 classifiers,
                 seed: self.seed,
                 test_share: self.test_share,
+                instruments_apart: self.instruments_apart(),
                 resamples: self.resamples,
                 folds: self.folds,
                 frames: self.frames,

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// Share of the rows that is tested on.
     pub(crate) test_share: f64,
+    /// Whether notes of one instrument are in one part.
+    pub(crate) instruments_apart: bool,
     /// Draws behind an interval.
     pub(crate) resamples: usize,
     /// Parts of the prompts in a comparison of routes.

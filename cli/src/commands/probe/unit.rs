@@ -133,15 +133,17 @@ impl Rows {
 }
 
 impl Concept {
-    /// Why nothing can be learnt from its notes, if nothing can.
-    pub(super) fn obstacle(&self) -> Option<String> {
+    /// Why nothing can be learnt from its notes, if nothing can. `apart`: notes of one instrument stay together.
+    pub(super) fn obstacle(&self, apart: bool) -> Option<String> {
         let (positives, negatives) = self.notes.counts();
-        match positives.min(negatives) {
-            0 | 1 => {
-                Some(format!("{positives} positives and {negatives} negatives to learn from, two of each are needed"))
-            }
-            _ => None,
+        if positives.min(negatives) < 2 {
+            return Some(format!(
+                "{positives} positives and {negatives} negatives to learn from, two of each are needed"
+            ));
         }
+        let split = || Split::apart(&self.notes.positive, &self.notes.cluster, 0.5, 0);
+        (apart && self.split.is_none() && split().is_err())
+            .then(|| "too few instruments to set some aside, two with it and two without are needed".to_owned())
     }
 
     /// Fits and judges everything; calls `tick` after each classifier.
@@ -164,11 +166,14 @@ impl Concept {
             unit.routes.push(route.work(settings).with_context(|| format!("`{}`, {}", self.name, route.name))?);
             tick()?;
         }
-        if self.obstacle().is_some() {
+        if self.obstacle(settings.instruments_apart).is_some() {
             return Ok(unit);
         }
         let split = match &self.split {
             Some(split) => split.clone(),
+            None if settings.instruments_apart => {
+                Split::apart(&self.notes.positive, &self.notes.cluster, settings.test_share, settings.seed)?
+            }
             None => Split::stratified(&self.notes.positive, settings.test_share, settings.seed)?,
         };
         let [train, test] = [&split.train, &split.test].map(|rows| self.notes.part(rows));
