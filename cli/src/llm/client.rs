@@ -2,7 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hasher},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Result;
@@ -253,10 +253,20 @@ impl Client {
     }
 }
 
-/// Seconds or milliseconds that the server wants us to wait.
+/// How long the server wants us to wait: milliseconds, seconds, or until a date.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let number = |name: &str| text(response, name)?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
-    let seconds = number("retry-after-ms").map(|number| number / 1000.0).or_else(|| number("retry-after"))?;
+    asked_pause(text(response, "retry-after-ms"), text(response, "retry-after"), SystemTime::now())
+}
+
+pub(super) fn asked_pause(milliseconds: Option<&str>, after: Option<&str>, now: SystemTime) -> Option<Duration> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+    // A date that has passed asks for no pause.
+    let until = |text: &str| {
+        let date = httpdate::parse_http_date(text.trim()).ok()?;
+        Some(date.duration_since(now).unwrap_or_default().as_secs_f64())
+    };
+    let seconds = milliseconds.and_then(number).map(|number| number / 1000.0);
+    let seconds = seconds.or_else(|| after.and_then(number)).or_else(|| after.and_then(until))?;
     Some(Duration::from_secs_f64(seconds.clamp(0.0, LONGEST_PAUSE.as_secs_f64())))
 }
 

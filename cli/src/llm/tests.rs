@@ -1,12 +1,12 @@
 //! Which server is asked, what is made of its answers, and how long it is waited for. Requests are tested from outside.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Parser;
 
 use super::{
     answer::{error_message, parse},
-    client::pause,
+    client::{asked_pause, pause},
     *,
 };
 
@@ -76,6 +76,18 @@ fn answers_are_read_in_their_forms() {
     assert!(text(r#"{"error": {"message": "overloaded"}}"#).unwrap_err().contains("overloaded"));
     assert_eq!(error_message(r#"{"error": "a\nb"}"#), "ab");
     assert_eq!(error_message("<html>"), "");
+}
+
+#[test]
+fn a_server_asks_for_a_pause_in_seconds_or_until_a_date() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+    let asked = |milliseconds, after| asked_pause(milliseconds, after, now).map(|pause| pause.as_secs_f64());
+    assert_eq!(asked(None, Some(" 2.5 ")), Some(2.5));
+    assert_eq!(asked(Some("250"), Some("9")), Some(0.25));
+    assert_eq!(asked(None, Some("Sun, 06 Nov 1994 08:49:41 GMT")), Some(4.0));
+    assert_eq!(asked(None, Some("Sun, 06 Nov 1994 08:49:30 GMT")), Some(0.0), "it has passed");
+    assert!(asked(None, Some("Fri, 31 Dec 9999 23:59:59 GMT")).is_some_and(|seconds| seconds < 1e6), "not for ever");
+    assert_eq!((asked(None, Some("NaN")), asked(None, Some("tomorrow")), asked(None, None)), (None, None, None));
 }
 
 #[test]

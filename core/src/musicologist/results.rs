@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::InputError;
 
-/// How one classifier of one concept did at one diffusion step; fields are named as in `concept_results.json`.
+/// How one classifier of one concept did at one diffusion step; fields are named as in `concept_results.json`. A share of
+/// nothing, such as the rate of positives where there are none, is `null` there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PublishedResult {
     /// Name of the concept, such as `is_brass`.
@@ -22,15 +23,15 @@ pub struct PublishedResult {
     /// Classifier: `logistic` or `svm`.
     pub class_model_type: String,
     /// Accuracy on the notes that it was fitted on.
-    pub class_model_train_acc: f64,
+    pub class_model_train_acc: Option<f64>,
     /// Accuracy on notes that it was not fitted on.
-    pub class_model_test_acc: f64,
+    pub class_model_test_acc: Option<f64>,
     /// Accuracy on generated audio.
-    pub acc: f64,
+    pub acc: Option<f64>,
     /// Share of the positives that are found.
-    pub tpr: f64,
+    pub tpr: Option<f64>,
     /// Share of the negatives that are left alone.
-    pub tnr: f64,
+    pub tnr: Option<f64>,
 }
 
 /// Both forms in which results are found.

@@ -140,5 +140,7 @@ fn results_are_read_in_both_forms() {
     let by_concept = read_results(format!("{{\"is_brass\": [{result}, {result}]}}").as_bytes()).unwrap();
     assert_eq!(list, by_concept);
     assert_eq!(list["is_brass"][1].neg_gen_audio_samples, 14);
+    let undefined = read_results(format!("[{}]", result.replace("0.25", "null")).as_bytes()).unwrap();
+    assert_eq!((undefined["is_brass"][0].tpr, undefined["is_brass"][0].tnr), (None, Some(0.75)));
     assert!(read_results(b"{}").is_err() && read_results(b"[3]").is_err());
 }
