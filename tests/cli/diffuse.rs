@@ -83,7 +83,8 @@ fn real_prompts_become_files_and_the_published_table() {
     let mut some = [lines[0], lines[5], b"  ", lines[250]].join(&b'\n');
     some.push(0xff);
     fs::write(place.path("prompts.txt"), some).unwrap();
-    let args = ["--prompts", &place.path("prompts.txt"), "--steps", "6", "--samples", "2", "--snapshots", "0,5"];
+    let prompts = place.path("prompts.txt");
+    let args = ["--prompts", &prompts, "--steps", "6", "--samples", "2", "--snapshots", "0,5", "--seconds-total", "10"];
     let said = place.done("diffuse", "plain", &args);
     assert!(said.contains("3 prompts, 2 samples of each, at 2 steps"), "{said}");
     // The byte is part of the last prompt, of which no annotation knows.
@@ -327,9 +328,11 @@ fn a_dry_run_does_nothing() {
     assert!(said.contains("would sample 3 of 3 prompts 3 times in 6 steps"), "{said}");
     assert!(said.contains("write 18 files"), "{said}");
     assert!(!Path::new(&place.path("nothing")).exists());
-    // By default, every fifth step and the last.
-    let said = place.done("diffuse", "nothing", &["--prompt", "a", "--dry-run"]);
-    assert!(said.contains("7 times in 50 steps") && said.contains("write 70 files of at most 10.88 s"), "{said}");
+    // By default, every fifth step and the last, of all that the small model makes; it does not make 10 s.
+    for more in [&[][..], &["--seconds-total", "10"]] {
+        let said = place.done("diffuse", "nothing", &[&["--prompt", "a", "--dry-run"], more].concat());
+        assert!(said.contains("7 times in 50 steps") && said.contains("write 70 files of at most 0.002 s"), "{said}");
+    }
 }
 
 #[test]

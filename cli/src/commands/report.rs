@@ -14,7 +14,7 @@ use crate::{failure::Misuse, files::OutputFolder, report};
 /// It holds players with waveforms and spectrograms, figures, tables and settings, opens from disk and loads nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// Folders that `generate`, `lens` or `intervene` wrote. Where `intervene` wrote several, of different models, the page
+    /// Folders that `generate`, `lens`, `intervene`, `diffuse` or `probe` wrote. Where `intervene` wrote several, of different models, the page
     /// begins with effect against precision by model size, also written as `figures/effect_precision_by_size.*` beside it
     #[arg(required = true, value_name = "DIR")]
     folders: Vec<PathBuf>,

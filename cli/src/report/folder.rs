@@ -45,9 +45,17 @@ pub(super) struct Table {
 pub(super) struct Drawing {
     pub(super) name: String,
     pub(super) caption: String,
-    pub(super) svg: Vec<u8>,
+    /// As it is shown.
+    pub(super) picture: Picture,
     pub(super) png: Option<Vec<u8>>,
     pub(super) csv: Option<Vec<u8>>,
+}
+
+/// A picture of any size, or one that moves.
+#[derive(Debug)]
+pub(super) enum Picture {
+    Svg(Vec<u8>),
+    Gif(Vec<u8>),
 }
 
 /// One sound; a row of `audio.csv`.
@@ -76,7 +84,7 @@ impl Drawing {
         Self {
             name: figure.name.clone(),
             caption: figure.caption.clone(),
-            svg: figure.svg.clone().into_bytes(),
+            picture: Picture::Svg(figure.svg.clone().into_bytes()),
             png: Some(figure.png.clone()),
             csv: Some(figure.csv.clone().into_bytes()),
         }
@@ -110,7 +118,8 @@ impl Run {
         if figures.is_dir() {
             // That of several models was written beside an earlier page.
             let own = |file: &PathBuf| file.file_stem().is_none_or(|stem| stem != super::sizes::NAME);
-            for file in files(&figures, "svg")?.into_iter().filter(own) {
+            let still = files(&figures, "svg")?.into_iter().filter(own);
+            for file in still.chain(files(&figures, "gif")?) {
                 match read_drawing(&file) {
                     Ok(drawing) => run.drawings.push(drawing),
                     Err(error) => run.notices.push(format!("figure left out: {error:#}")),
@@ -212,10 +221,15 @@ fn read_table(file: &Path) -> Result<Table> {
 
 fn read_drawing(file: &Path) -> Result<Drawing> {
     let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let svg = fs::read(file).with_context(|| format!("`{}`", name_of(file)))?;
-    ensure!(svg.trim_ascii_start().starts_with(b"<"), "`{}` is not an SVG file", name_of(file));
+    let bytes = fs::read(file).with_context(|| format!("`{}`", name_of(file)))?;
+    let picture = if bytes.starts_with(b"GIF8") {
+        Picture::Gif(bytes)
+    } else {
+        ensure!(bytes.trim_ascii_start().starts_with(b"<"), "`{}` is not an SVG file", name_of(file));
+        Picture::Svg(bytes)
+    };
     // What is not there is not offered.
     let beside = |extension: &str| fs::read(file.with_extension(extension)).ok();
     let caption = beside("txt").map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default();
-    Ok(Drawing { name, caption, svg, png: beside("png"), csv: beside("csv") })
+    Ok(Drawing { name, caption, picture, png: beside("png"), csv: beside("csv") })
 }

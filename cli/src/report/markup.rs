@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     clips::{self, Budget},
-    folder::{Drawing, MOST_ROWS, Run, Table},
+    folder::{Drawing, MOST_ROWS, Picture, Run, Table},
 };
 
 /// Elements of a list of the record that are shown one by one.
@@ -166,8 +166,12 @@ fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
 fn figure(drawing: &Drawing) -> String {
     let name = escaped(&drawing.name);
     let caption = escaped(if drawing.caption.is_empty() { &drawing.name } else { &drawing.caption });
-    let svg = data("image/svg+xml", &drawing.svg);
-    let mut links = vec![format!("<a download=\"{name}.svg\" href=\"{svg}\">SVG</a>")];
+    let (extension, shown, kind, bytes) = match &drawing.picture {
+        Picture::Svg(bytes) => ("svg", "SVG", "image/svg+xml", bytes),
+        Picture::Gif(bytes) => ("gif", "GIF", "image/gif", bytes),
+    };
+    let picture = data(kind, bytes);
+    let mut links = vec![format!("<a download=\"{name}.{extension}\" href=\"{picture}\">{shown}</a>")];
     let offered = [("png", "PNG", "image/png", &drawing.png), ("csv", "data (CSV)", "text/csv", &drawing.csv)];
     for (extension, shown, kind, bytes) in offered {
         if let Some(bytes) = bytes {
@@ -175,7 +179,7 @@ fn figure(drawing: &Drawing) -> String {
         }
     }
     format!(
-        "<figure class=\"card\"><img src=\"{svg}\" alt=\"{caption}\">\n\
+        "<figure class=\"card\"><img src=\"{picture}\" alt=\"{caption}\">\n\
          <figcaption>{caption} <span class=\"soft\">Download: {}</span></figcaption></figure>\n",
         links.join(", ")
     )

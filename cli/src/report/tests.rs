@@ -26,6 +26,7 @@ fn lens() -> tempfile::TempDir {
     put(folder.path(), "figures/ndcg.svg", "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>");
     put(folder.path(), "figures/ndcg.png", b"\x89PNG");
     put(folder.path(), "figures/ndcg.csv", "x,y\n1,2\n");
+    put(folder.path(), "figures/plane.gif", b"GIF89a");
     put(folder.path(), "figures/ndcg.txt", "Recognisability <per> layer.");
     put(folder.path(), "audio/layer_01.wav", wav(4000));
     put(folder.path(), "audio/layer_24.wav", wav(2000));
@@ -53,6 +54,7 @@ fn all_that_a_folder_holds_is_on_the_page() {
         "<td class=\"number\">0.75</td>",
         "Recognisability &lt;per&gt; layer.",
         "download=\"ndcg.png\"",
+        "download=\"plane.gif\"",
         "data-name=\"layer 24 · whole model\"",
         "0.25 s · 8 kHz · mono · seed 0",
         "<h4>a happy piece</h4>",

@@ -13,6 +13,8 @@ use crate::{diffuser::DiffuserArgs, failure::Misuse, job::JobArgs, session::Devi
 
 /// Samples per second that the published code cuts by, whatever the model's rate is.
 const PUBLISHED_RATE: f64 = 48_000.0;
+/// Length of the published music.
+const PUBLISHED_SECONDS: f64 = 10.0;
 /// More is no schedule, but a slip.
 const MAX_STEPS: usize = 10_000;
 /// More samples of one prompt than anybody listens to.
@@ -86,9 +88,9 @@ pub(crate) struct DiffuseArgs {
     /// Where in a longer piece the music begins, as the model is told
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
     pub(super) seconds_start: f64,
-    /// Length of the music, as the model is told, and of the files
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
-    pub(super) seconds_total: f64,
+    /// Length of the music, as the model is told, and of the files [default: 10, or all that the model makes if that is less]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) seconds_total: Option<f64>,
     /// How the files are cut: `published` keeps 48000 samples a second, whatever the model's rate, `corrected` goes by it
     #[arg(long, value_enum, default_value_t = Cut::Published)]
     pub(super) cut: Cut,
@@ -246,8 +248,8 @@ impl DiffuseArgs {
                 let what = format!("an eta of {} and noise scaled by {}", self.eta, self.s_noise);
                 refuse(what, "expected numbers that are not negative")?;
             }
-            if !(self.seconds_total > 0.0 && self.seconds_total.is_finite()) {
-                refuse(format!("music of {} s", self.seconds_total), "`--seconds-total` takes a positive number")?;
+            if let Some(seconds) = self.seconds_total.filter(|seconds| !(*seconds > 0.0 && seconds.is_finite())) {
+                refuse(format!("music of {seconds} s"), "`--seconds-total` takes a positive number")?;
             }
             if !(self.seconds_start >= 0.0 && self.seconds_start.is_finite()) {
                 refuse(format!("music that begins at {} s", self.seconds_start), "`--seconds-start` counts from 0")?;
@@ -284,6 +286,11 @@ impl DiffuseArgs {
             Solver::Heun => SolverType::Heun,
         };
         SamplerSettings { sampler: self.sampler, eta: self.eta, s_noise: self.s_noise, solver_type }
+    }
+
+    /// Length of the music, of a model that makes `most` seconds.
+    pub(super) fn seconds_total(&self, most: f64) -> f64 {
+        self.seconds_total.unwrap_or(PUBLISHED_SECONDS.min(most))
     }
 
     /// The steps whose estimate is decoded: sorted, each once.

@@ -1,14 +1,20 @@
-//! `audio_info.csv`, in the published columns.
+//! `audio_info.csv`, in the published columns, and `audio.csv`, for reports.
 
 use anyhow::Result;
 use serde::Serialize;
 use tonoscope_core::musicologist::printed_list;
 
 use super::plan::{DiffusePlan, audio};
-use crate::{files::OutputFolder, tables::Table};
+use crate::{
+    files::OutputFolder,
+    tables::{AudioRow, Table},
+};
 
 /// Name of the table.
 pub(crate) const INFO: &str = "audio_info.csv";
+
+/// Name of the table of what can be listened to.
+pub(super) const LISTENED: &str = "audio.csv";
 
 /// A line of the table: one file.
 #[derive(Debug, Serialize)]
@@ -31,12 +37,20 @@ struct InfoRow<'a> {
     bpm: String,
 }
 
-/// Writes the table of all files of `plan`, prompt after prompt, step after step.
+/// Writes the tables of all files of `plan`, prompt after prompt, step after step.
 pub(super) fn write(plan: &DiffusePlan, folder: &OutputFolder) -> Result<()> {
-    let mut table = Table::new();
+    let (mut table, mut listened) = (Table::new(), Table::new());
     for (prompt_index, prompt) in plan.prompts.iter().enumerate() {
         for &diffusion_step in &plan.snapshots {
             for sample_index in 0..plan.samples {
+                let file = audio(diffusion_step, prompt_index, sample_index);
+                listened.push(AudioRow {
+                    file: file.clone(),
+                    group: format!("step {diffusion_step}"),
+                    label: format!("step {diffusion_step}, sample {sample_index}"),
+                    prompt: prompt.text.clone(),
+                    details: format!("seed {}", plan.seed),
+                })?;
                 table.push(InfoRow {
                     diffusion_step,
                     prompt_index,
@@ -46,13 +60,14 @@ pub(super) fn write(plan: &DiffusePlan, folder: &OutputFolder) -> Result<()> {
                     sample_length: python_number(plan.seconds_total),
                     prompt: &prompt.text,
                     tag_json_path: plan.annotations.as_deref().unwrap_or_default(),
-                    audio_file_path: audio(diffusion_step, prompt_index, sample_index),
+                    audio_file_path: file,
                     aspects: prompt.aspects.as_deref().map(printed_list).unwrap_or_default(),
                     bpm: prompt.bpm.map(python_number).unwrap_or_default(),
                 })?;
             }
         }
     }
+    listened.write(folder, LISTENED)?;
     table.write(folder, INFO)
 }
 

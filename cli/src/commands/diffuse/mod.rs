@@ -44,16 +44,17 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
         return Err(Misuse::new(what).hint("split the work into fewer jobs, at most one for each prompt").into());
     }
     if args.dry_run {
+        let made = plan.request.latent_length * found.files.config.downsampling();
         writeln!(
             out,
-            "would sample {} of {} prompts {} times in {} steps with `{}`, and write {} files of at most {:.2} s into `{}`",
+            "would sample {} of {} prompts {} times in {} steps with `{}`, and write {} files of at most {:.3} s into `{}`",
             share.len(),
             plan.prompts.len(),
             plan.samples,
             plan.request.steps,
             plan.model,
             share.len() * plan.samples * plan.snapshots.len(),
-            plan.kept_samples() as f64 / f64::from(plan.sample_rate),
+            plan.kept_samples().min(made) as f64 / f64::from(plan.sample_rate),
             args.out.display()
         )?;
         return Ok(());
@@ -105,7 +106,7 @@ fn earlier_files(folder: &OutputFolder) -> Vec<String> {
     // Without a readable key nothing is known to be ours.
     let plan = Units::existing(folder.path()).ok();
     let plan: Option<DiffusePlan> = plan.and_then(|units| serde_json::from_value(units.key().clone()).ok());
-    plan.iter().flat_map(unit::all_files).chain(["run.json".to_owned(), INFO.to_owned()]).collect()
+    plan.iter().flat_map(unit::all_files).chain(["run.json", INFO, info::LISTENED].map(str::to_owned)).collect()
 }
 
 /// Writes `audio_info.csv`, once every prompt is finished and its files are there, and says what there is.
@@ -193,7 +194,7 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
         channels: config.latent_channels(),
         sample_rate: config.sample_rate(),
         seconds_start: args.seconds_start,
-        seconds_total: args.seconds_total,
+        seconds_total: args.seconds_total(config.seconds()),
         cut: args.cut,
         seed: args.seed,
         noise: args.noise.as_deref().map(sha256).transpose()?,

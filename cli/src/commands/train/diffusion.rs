@@ -116,8 +116,7 @@ impl DiffusionStudy {
     }
 
     fn seconds(&self) -> f32 {
-        let frames = self.config.latent_length() * self.config.downsampling();
-        (frames as f64 / f64::from(self.config.sample_rate())) as f32
+        self.config.seconds() as f32
     }
 
     /// Some of the clips, by number.

@@ -162,6 +162,11 @@ impl StableAudioConfig {
         self.vae.hop()
     }
 
+    /// Seconds of sound of the full length.
+    pub fn seconds(&self) -> f64 {
+        (self.latent_length() * self.downsampling()) as f64 / f64::from(self.sample_rate())
+    }
+
     /// Every hook point of a model of this shape, those of the text encoder first, in the order of the computation.
     pub fn points(&self) -> Vec<HookPoint> {
         let encoder = HookPoint::all(Part::Encoder, self.text_encoder.num_layers);
