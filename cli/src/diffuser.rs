@@ -12,7 +12,7 @@ use tonoscope_core::models::{
 use crate::{
     hub::{Checkpoint, HubConfig, ModelRef, STABLE_AUDIO, Store, T5},
     progress::{self, Transfer},
-    session::{Provenance, sha256},
+    session::{Provenance, announce, sha256},
 };
 
 /// The text encoder of Stable Audio Open, which its own repository does not have in this layout.
@@ -27,9 +27,9 @@ pub(crate) fn is_diffuser(model: &str) -> bool {
 /// Which diffusion model.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DiffuserArgs {
-    /// Model: `stable-audio-open-1.0`, a Hub id `org/name[@revision]`, or a folder as diffusers or stable-audio-tools
+    /// Model: `stable-audio-open-1.0`, the published one, a Hub id `org/name[@revision]`, or a folder as diffusers or stable-audio-tools
     /// writes it
-    #[arg(long, default_value = "stable-audio-open-1.0")]
+    #[arg(long, default_value = "stable-audio-nano")]
     pub(crate) model: String,
     /// Folder of the T5 text encoder, for stable-audio-tools' layout [default: `t5-base` inside the model's folder, else
     /// from the Hub]
@@ -57,6 +57,7 @@ impl DiffuserArgs {
     /// Finds the files, fetching them if they are on the Hub and not here yet.
     pub(crate) fn find(&self) -> Result<FoundDiffuser> {
         let store = Store::new(HubConfig::from_env()?);
+        announce(&self.model);
         let model = store.parse(&self.model)?;
         let (folder, mut folders, commit) = match &model {
             ModelRef::Folder(folder) => (folder.clone(), vec![Place::Folder(folder.clone())], None),

@@ -22,7 +22,7 @@ use crate::{
     failure::Misuse,
     hub::{CLAP, Checkpoint, HubConfig, Store},
     progress::{self, Transfer},
-    session::checksums,
+    session::{announce, checksums},
 };
 
 /// Clips that go through the network together, unless told otherwise.
@@ -35,8 +35,8 @@ const MARGIN: usize = 2;
 /// Which CLAP, and how it is used.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EmbedderArgs {
-    /// CLAP model: a name such as `larger_clap_general`, a Hub id `org/name[@revision]`, or a folder
-    #[arg(long, value_name = "MODEL", default_value = "larger_clap_general")]
+    /// CLAP model: a name such as `larger_clap_general`, the published one, a Hub id `org/name[@revision]`, or a folder
+    #[arg(long, value_name = "MODEL", default_value = "clap-nano")]
     pub(crate) clap: String,
     /// Clips that go through CLAP together
     #[arg(long, value_name = "N", default_value_t = BATCH)]
@@ -75,6 +75,7 @@ impl EmbedderArgs {
     /// Finds the files, fetching them if they are on the Hub and not here yet.
     pub(crate) fn find(&self) -> Result<FoundEmbedder> {
         let store = Store::new(HubConfig::from_env()?);
+        announce(&self.clap);
         let model = store.parse(&self.clap)?;
         let checkpoint = store.open(&model, &CLAP, &mut Transfer::new())?;
         let files = ClapFiles::open(&checkpoint.folder)?;

@@ -93,6 +93,30 @@ fn a_genre_that_is_asked_for_is_heard() {
 }
 
 #[test]
+fn the_models_inside_the_program_are_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = path(folder.path(), "out");
+    let output = tonoscope(&["diffuse", "--prompt", "a flute", "--dry-run", "--out", &out]);
+    assert!(stderr(&output).contains("stable-audio-nano: a small model inside the program"), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(said.contains("write 70 files of at most 4.000 s"), "{said}");
+    let notes = path(folder.path(), "notes");
+    done(&["data", "render", "notes", &notes, "--programs", "33,73", "--per-program", "4"]);
+    let sounds: Vec<String> =
+        fs::read_dir(Path::new(&notes).join("audio")).unwrap().map(|file| path(&file.unwrap().path(), "")).collect();
+    let sounds: Vec<&str> = sounds.iter().map(|sound| sound.trim_end_matches('/')).collect();
+    let told = json(
+        &[&["embed", "--text", "A flute note.", "--text", "A bass note.", "--device", "cpu"], &sounds[..]].concat(),
+    );
+    assert_eq!(told["model"]["model"], "clap-nano");
+    for file in told["files"].as_array().unwrap() {
+        let name = file["file"].as_str().unwrap().rsplit('/').next().unwrap();
+        let nearest = file["texts"][0]["text"].as_str().unwrap();
+        assert_eq!(nearest.split(' ').nth(1), name.split('_').next(), "{file}");
+    }
+}
+
+#[test]
 fn the_demo_ends_in_a_page() {
     let folder = tempfile::tempdir().unwrap();
     let out = path(folder.path(), "demo");
@@ -104,10 +128,30 @@ fn the_demo_ends_in_a_page() {
     assert!(output.status.success(), "{said}");
     assert!(said.contains("musicgen-nano: a small model inside the program"), "{said}");
     let page = fs::read_to_string(path(folder.path(), "demo/report.html")).unwrap();
-    for part in ["<audio", "recognisability", "effect_by_layer", "piece_0001.wav"] {
+    for part in ["<audio", "recognisability", "effect_by_layer", "piece_0001.wav", "step 19, sample 1", "pca_is_flute"]
+    {
         assert!(page.contains(part), "no `{part}`");
     }
     // The controls of every intervention: a scale of 0, and a run patched with itself, changed nothing.
     let controls = fs::read_to_string(path(folder.path(), "demo/intervention/controls.csv")).unwrap();
     assert!(controls.lines().count() > 1 && !controls.contains("false"), "{controls}");
+    concepts_of_notes_are_told_apart(&folder.path().join("demo/six-steps"));
+}
+
+/// Classifiers of all 28 concepts, by vectors of notes that the demo has made, on instruments that they have not learnt from.
+fn concepts_of_notes_are_told_apart(steps: &Path) {
+    let (concepts, music, out) = (path(steps, "concepts"), path(steps, "embeddings"), path(steps, "all"));
+    let annotations = path(steps, "annotations.json");
+    let mut args = vec!["probe", "--concepts", &concepts, "--embeddings", &music, "--annotations", &annotations];
+    args.extend(["--hold-out", "instruments", "--classifiers", "logistic", "--frames", "none", "--out", &out]);
+    done(&args);
+    let text = fs::read_to_string(steps.join("all/notes.csv")).unwrap();
+    let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    let cell = |line: &[&str], name: &str| line[header.iter().position(|found| *found == name).unwrap()].to_owned();
+    let tested: Vec<_> = lines.filter(|line| cell(line, "part") == "test").collect();
+    let number = |line: &[&str], name: &str| cell(line, name).parse::<f64>().unwrap();
+    let above = tested.iter().filter(|line| number(line, "acc") > number(line, "majority_baseline")).count();
+    let all = tested.len();
+    assert!(all >= 26 && above >= 20, "{above} of {all} concepts above the majority baseline");
 }

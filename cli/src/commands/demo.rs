@@ -7,12 +7,13 @@ use clap::Parser;
 use tonoscope_backends::DeviceName;
 
 use super::pipeline::shown;
-use crate::{Cli, carry_out, interrupt, progress};
+use crate::{Cli, carry_out, files::output_file, interrupt, progress};
 
 /// See everything once, in small, with the models inside the program
 ///
 /// Carries out a few commands, which are shown, so that they can be varied: it makes music from text, listens to the layers
-/// of the model, puts one concept in place of another, and ends in one HTML page of all that. What an earlier demo has
+/// of the model, moves one concept towards another, goes through the six steps of concepts along a diffusion, and ends in
+/// one HTML page of all that. What an earlier demo has
 /// finished in the same folder is not made again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
@@ -29,10 +30,19 @@ pub(crate) struct DemoArgs {
 
 /// Stands for the folder in an argument.
 const OUT: &str = "{out}";
+/// An argument of commands that compute.
+const DEVICE: &str = "--device={device}";
 /// Whatever is drawn at random.
 const SEED: &str = "--seed=7";
 
-/// The commands, and what they are for. All but the last take `--device`.
+/// What the six steps make music of: an instrument of each of five families.
+const INSTRUMENTS: [&str; 5] = ["guitar", "piano", "trumpet", "violin", "flute"];
+/// In these genres.
+const GENRES: [&str; 2] = ["pop", "classical"];
+/// Where these prompts lie in the folder.
+const PROMPTS: &str = "six-steps/prompts.txt";
+
+/// The commands, and what they are for.
 const STEPS: &[(&str, &[&str])] = &[
     (
         "music from text",
@@ -42,6 +52,7 @@ const STEPS: &[(&str, &[&str])] = &[
             "--prompt=Compose a sad classical piece, with a piano melody. Use a slow tempo.",
             "--duration=4",
             SEED,
+            DEVICE,
             "--out={out}/music",
         ],
     ),
@@ -54,6 +65,7 @@ const STEPS: &[(&str, &[&str])] = &[
             "--mode=teacher-forced",
             "--duration=4",
             SEED,
+            DEVICE,
             "--out={out}/lens",
         ],
     ),
@@ -70,21 +82,77 @@ const STEPS: &[(&str, &[&str])] = &[
             "--save-extremes=1",
             "--duration=4",
             SEED,
+            DEVICE,
             "--out={out}/intervention",
         ],
     ),
-    ("one page of it", &["report", "{out}/music", "{out}/lens", "{out}/intervention", "--out={out}/report.html"]),
+    (
+        "six steps, 1: what prompts ask for",
+        &["prompts", "annotate", "{out}/six-steps/prompts.txt", "--offline", "--out={out}/six-steps/annotations.json"],
+    ),
+    (
+        "six steps, 2: music out of noise, heard on the way",
+        &[
+            "diffuse",
+            "--prompts={out}/six-steps/prompts.txt",
+            "--annotations={out}/six-steps/annotations.json",
+            "--samples=2",
+            "--steps=20",
+            "--snapshots=1,4,8,12,16,19",
+            SEED,
+            DEVICE,
+            "--out={out}/six-steps/generated",
+        ],
+    ),
+    (
+        "six steps, 3: that music as vectors",
+        &["embed-generated", "{out}/six-steps/generated", DEVICE, "--out={out}/six-steps/embeddings"],
+    ),
+    ("six steps, 4: notes of instruments", &["data", "render", "notes", "{out}/six-steps/nsynth", "--per-program=8"]),
+    (
+        "six steps, 4: notes that have a concept, and as many that have not",
+        &["concepts", "build", "--notes={out}/six-steps/nsynth", "--out={out}/six-steps/concepts"],
+    ),
+    ("six steps, 5: these notes as vectors", &["concepts", "embed", "{out}/six-steps/concepts", DEVICE]),
+    (
+        "six steps, 6: classifiers of notes, asked about the music",
+        &[
+            "probe",
+            "--concepts={out}/six-steps/concepts",
+            "--embeddings={out}/six-steps/embeddings",
+            "--annotations={out}/six-steps/annotations.json",
+            "--only=is_guitar,is_keyboard,is_brass,is_string,is_flute",
+            "--hold-out=instruments",
+            "--classifiers=logistic",
+            "--frames=last",
+            "--out={out}/six-steps/probe",
+        ],
+    ),
+    (
+        "one page of it",
+        &[
+            "report",
+            "{out}/music",
+            "{out}/lens",
+            "{out}/intervention",
+            "{out}/six-steps/generated",
+            "{out}/six-steps/probe",
+            "--out={out}/report.html",
+        ],
+    ),
 ];
 
 pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<()> {
     let folder = args.out.to_str().with_context(|| format!("`{}` is not UTF-8", args.out.display()))?;
     let started = Instant::now();
     interrupt::listen();
+    if !args.dry_run {
+        let (folder, name) = output_file(&args.out.join(PROMPTS))?;
+        folder.write(&name, prompts().join("\n").as_bytes())?;
+    }
     for (what, words) in STEPS {
-        let mut words: Vec<String> = words.iter().map(|word| word.replace(OUT, folder)).collect();
-        if words[0] != "report" {
-            words.push(format!("--device={}", args.device));
-        }
+        let filled = |word: &&str| word.replace(OUT, folder).replace("{device}", &args.device.to_string());
+        let words: Vec<String> = words.iter().map(filled).collect();
         if args.dry_run {
             writeln!(out, "# {what}\ntonoscope {}", shown(&words))?;
             continue;
@@ -100,4 +168,12 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<()> {
         progress::note(&format!("done in {:.0} s; open `{folder}/report.html`", started.elapsed().as_secs_f64()));
     }
     Ok(())
+}
+
+/// What the six steps begin with.
+fn prompts() -> Vec<String> {
+    let prompt = |genre: &str, instrument: &str| {
+        format!("Compose a happy {genre} piece, with a {instrument} melody. Use a medium tempo.")
+    };
+    INSTRUMENTS.iter().flat_map(|instrument| GENRES.map(|genre| prompt(genre, instrument))).collect()
 }

@@ -14,7 +14,7 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// The published model that it stands for.
     pub instead_of: &'static str,
-    /// Name, without folders, and content.
+    /// Name within the folder, and content.
     files: &'static [(&'static str, &'static [u8])],
 }
 
@@ -36,6 +36,30 @@ pub(super) const ALL: &[BuiltIn] = &[
         ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors", "README.md"]
     ),
     built_in!("passt-nano", "passt", ["config.json", "model.safetensors", "README.md"]),
+    built_in!(
+        "clap-nano",
+        "larger_clap_general",
+        ["config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors", "README.md"]
+    ),
+    built_in!(
+        "stable-audio-nano",
+        "stable-audio-open-1.0",
+        [
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.safetensors",
+            "tokenizer/tokenizer_config.json",
+            "tokenizer/tokenizer.json",
+            "projection_model/config.json",
+            "projection_model/diffusion_pytorch_model.safetensors",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+            "transformer/config.json",
+            "transformer/diffusion_pytorch_model.safetensors",
+            "README.md"
+        ]
+    ),
 ];
 
 impl BuiltIn {
@@ -78,6 +102,9 @@ impl BuiltIn {
         let beside = beside.map_err(HubError::io("write into", &parent))?;
         for (name, content) in self.files {
             let path = beside.path().join(name);
+            if let Some(part) = path.parent() {
+                fs::create_dir_all(part).map_err(HubError::io("create", part))?;
+            }
             fs::write(&path, content).map_err(HubError::write(&path, content.len() as u64))?;
         }
         // What is not whole is nobody's: another process may have come first with the same.
@@ -106,14 +133,14 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         for model in ALL {
             let folder = model.folder(cache.path()).unwrap();
-            let weights = folder.join("model.safetensors");
+            let (name, content) = *model.files.iter().find(|(name, _)| name.ends_with(".safetensors")).unwrap();
+            let weights = folder.join(name);
             let time = || weights.metadata().unwrap().modified().unwrap();
             let written = time();
             assert_eq!(model.folder(cache.path()).unwrap(), folder);
             assert_eq!(time(), written, "nothing is written twice");
             fs::write(&weights, "damaged").unwrap();
             assert_eq!(model.folder(cache.path()).unwrap(), folder);
-            let content = model.files.iter().find(|(name, _)| *name == "model.safetensors").unwrap().1;
             assert_eq!(fs::read(&weights).unwrap(), content);
         }
         let entries = fs::read_dir(cache.path().join("built-in")).unwrap().count();
