@@ -137,6 +137,7 @@ const STEPS: &[(&str, &[&str])] = &[
             "{out}/intervention",
             "{out}/six-steps/generated",
             "{out}/six-steps/probe",
+            "--max-audio-mb=30",
             "--out={out}/report.html",
         ],
     ),
