@@ -11,26 +11,18 @@ nothing but Python; FOLDER takes the music.
 import argparse
 import json
 import struct
-import subprocess
 from pathlib import Path
+
+from tools import read_tensor, told
 
 FLUTE = {"name": "flute", "slot": "INSTRUMENTS", "relevant": ["Flute"], "prompts": []}
 
 
-def told(program, *arguments):
-    """What the program prints."""
-    return subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
-
-
 def logits(path):
     """[file][class] of the one tensor in a safetensors file."""
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    entry = json.loads(data[8 : 8 + length])["logits"]
-    begin, end = entry["data_offsets"]
-    values = struct.unpack(f"<{(end - begin) // 4}f", data[8 + length :][begin:end])
-    width = entry["shape"][1]
-    return [values[row * width : (row + 1) * width] for row in range(entry["shape"][0])]
+    _, _, (_, width), data = read_tensor(path)
+    values = struct.unpack(f"<{len(data) // 4}f", data)
+    return [values[at : at + width] for at in range(0, len(values), width)]
 
 
 def main():

@@ -13,42 +13,13 @@ import argparse
 import csv
 import itertools
 import json
-import struct
-import subprocess
 import tomllib
 from pathlib import Path
 
+from tools import read_tensor, rows, told, write_tensor
+
 HERE = Path(__file__).parent
 FAMILIES = ["is_guitar", "is_keyboard", "is_brass", "is_string", "is_flute"]
-
-
-def told(program, *arguments):
-    """What the program prints."""
-    return subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
-
-
-def read_tensor(path):
-    """Metadata, name, shape and bytes of the one tensor in a safetensors file."""
-    data = path.read_bytes()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    metadata = header.pop("__metadata__", {})
-    ((name, entry),) = header.items()
-    begin, end = entry["data_offsets"]
-    return metadata, name, entry["shape"], data[8 + length :][begin:end]
-
-
-def write_tensor(path, metadata, name, shape, data):
-    """The opposite."""
-    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, len(data)]}
-    header = json.dumps({"__metadata__": metadata, name: entry}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
-
-
-def rows(path):
-    """Lines of a table."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def embedded(program, folder, clap, per_program, *soundfont):

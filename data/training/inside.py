@@ -11,24 +11,13 @@ Needs nothing but Python; FOLDER takes the results.
 """
 
 import argparse
-import csv
 import json
 import random
-import subprocess
 from pathlib import Path
 
+from tools import rows, told
+
 DRAWS = 2000
-
-
-def done(program, *arguments):
-    """Runs the program."""
-    subprocess.run([program, *map(str, arguments)], check=True, capture_output=True)
-
-
-def rows(path):
-    """Lines of a table."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def mean(values):
@@ -57,7 +46,7 @@ def main():
     report = {}
 
     lens = folder / "lens"
-    done(program, "lens", "--concepts", "all", "--mode", "teacher-forced", "--audio", 0, *common, "--out", lens)
+    told(program, "lens", "--concepts", "all", "--mode", "teacher-forced", "--audio", 0, *common, "--out", lens)
     scores = {}
     for line in rows(lens / "recognisability.csv"):
         scores.setdefault(int(line["layer"]), []).append(float(line["ndcg"]))
@@ -69,7 +58,7 @@ def main():
         report[f"rise_to_{name}"] = {"layer": layer, **interval(rise)}
 
     tuned = folder / "tuned"
-    done(program, "lens", "--concepts", "all", "--mode", "tuned", "--fit-prompts", arguments.fit_prompts, "--no-judge", "--audio", 0,
+    told(program, "lens", "--concepts", "all", "--mode", "tuned", "--fit-prompts", arguments.fit_prompts, "--no-judge", "--audio", 0,
          *common, "--out", tuned)
     for name, of in (("plain", lens), ("tuned", tuned)):
         layers = {}
@@ -80,7 +69,7 @@ def main():
     layers = f"{last - 2},{last - 1}"
     genres = "pop,rock,electronic,jazz,classical,hiphop"
     moved = folder / "moved"
-    done(program, "intervene", "--all-pairs", "--concepts", genres, "--technique", "adjust", "--sites", "mlp_out", "--layers", layers,
+    told(program, "intervene", "--all-pairs", "--concepts", genres, "--technique", "adjust", "--sites", "mlp_out", "--layers", layers,
          "--feed", "own", "--controls", 1, *common, "--out", moved)
     found = rows(moved / "summary.csv")
     report["adjust"] = interval([float(line["effect"]) for line in found])

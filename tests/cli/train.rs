@@ -273,6 +273,15 @@ fn a_trained_stable_audio_diffuses() {
 #[test]
 fn a_trained_clap_embeds() {
     let folder = tempfile::tempdir().unwrap();
+    for (from, to, said) in [
+        ("programs = [6, 73]", "programs = []", "there are no `programs`"),
+        ("held_out_programs = [7]", "held_out_programs = [73]", "program 73 is learnt from and held out"),
+        ("hop_length = 256", "hop_length = 0", "no frames"),
+        ("num_mel_bins = 8", "num_mel_bins = 7", "mel bins"),
+    ] {
+        let refused = train(folder.path(), "wrong", &format!("{STEPS}{}", CONTRAST.replacen(from, to, 1)), &[]);
+        assert!(!refused.status.success() && stderr(&refused).contains(said), "{to}: {}", stderr(&refused));
+    }
     let told = stdout(&train(folder.path(), "whole", &format!("{STEPS}{CONTRAST}"), &[]));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let held_out = &told["held_out"];

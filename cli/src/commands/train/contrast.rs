@@ -8,6 +8,7 @@ use rand_chacha::rand_core::Rng;
 use serde_json::json;
 use tonoscope_core::{
     audio::Waveform,
+    checkpoint::{Placement, Weights},
     corpus::Split,
     hooks::Hooks,
     models::{
@@ -69,8 +70,23 @@ pub(super) struct Parts<'a> {
     pub(super) config: &'a toml::Table,
 }
 
+impl Parts<'_> {
+    /// What contradicts itself, if anything. No programs would be all of them.
+    fn contradiction(&self) -> Option<String> {
+        let [learnt, held_out] = self.programs;
+        if learnt.is_empty() || held_out.is_empty() || self.notes_per_program == 0 {
+            return Some("there are no `programs`, no `held_out_programs` or no notes of them".to_owned());
+        }
+        let both = held_out.iter().find(|program| learnt.contains(program))?;
+        Some(format!("program {both} is learnt from and held out"))
+    }
+}
+
 impl ContrastStudy {
     pub(super) fn new(settings: &Settings, parts: &Parts<'_>, device: &Device) -> Result<Self> {
+        if let Some(reason) = parts.contradiction() {
+            return Err(Misuse::new(format!("`model.contrast`: {reason}")).into());
+        }
         let source = Source::open(settings, PLAYED_RATE)?;
         let counts = [(Split::Training, parts.clips), (Split::Validation, settings.held_out)];
         let captions = counts.map(|(split, count)| source.captions(split, count));
@@ -88,6 +104,8 @@ impl ContrastStudy {
         }
         let wrong = |error: toml::de::Error| Misuse::new(format!("`model.contrast.config`: {error}"));
         let config: ClapConfig = toml::Value::Table(table).try_into().map_err(wrong)?;
+        // Refuses shapes that contradict themselves, before anything is heard through them.
+        Clap::load(&config, parts.features, &Weights::random(0, Placement::plain(device)))?;
         let tokenizer = tokenizer.to_string();
         let text = &config.text_config;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text.most_tokens(), text.vocab_size)?;
@@ -218,9 +236,8 @@ impl Study for ContrastStudy {
             (0..count).map(|_| (random.next_u64() % pool.texts.len() as u64) as usize).collect()
         };
         let (phrases, notes) = (&self.phrases[0], &self.notes[0]);
-        let chosen = [draw(phrases, self.settings.batch - of_notes), draw(notes, of_notes)];
-        let [some, others] = chosen;
-        Ok(self.batch_of([(phrases, some), (notes, others)]))
+        let some = draw(phrases, self.settings.batch - of_notes);
+        Ok(self.batch_of([(phrases, some), (notes, draw(notes, of_notes))]))
     }
 
     fn held_out(&self) -> Result<ContrastBatch> {
