@@ -55,6 +55,24 @@ fn phrases_are_what_was_asked_for_and_grow() {
     says(&(other.status.code().unwrap(), stderr(&other)), 2, &["holds phrases of other settings", "--out"]);
 }
 
+#[test]
+fn a_melody_alone_is_what_the_rest_was_added_to() {
+    let guard = tempfile::tempdir().unwrap();
+    let [solo, whole] = ["solo", "whole"].map(|name| guard.path().join(name));
+    let args = ["--seconds", "1", "--count", "2", "--seed", "5"];
+    render(&whole, &args);
+    render(&solo, &[&args[..], &["--solo"]].concat());
+    for (solo_row, whole_row) in table(&solo).iter().zip(&table(&whole)) {
+        assert_eq!((&solo_row["solo"], &whole_row["solo"]), (&Value::Bool(true), &Value::Bool(false)));
+        assert_eq!((&solo_row["seed"], &solo_row["program"]), (&whole_row["seed"], &whole_row["program"]));
+        assert!(solo_row["caption"].as_str().unwrap().contains("solo"), "{solo_row}");
+        assert_ne!(sound(&solo, solo_row), sound(&whole, whole_row));
+    }
+    let out = guard.path().join("scores");
+    let refused = tonoscope(&["data", "render", "phrases", "--out", out.to_str().unwrap(), "--solo", "--scores", "x"]);
+    assert!(!refused.status.success() && stderr(&refused).contains("--solo"), "{}", stderr(&refused));
+}
+
 /// A score of one track: `count` keys of a trumpet, a second each.
 fn score(count: u8) -> Vec<u8> {
     let mut track = vec![0, 0xff, 0x51, 3, 0x0f, 0x42, 0x40, 0, 0xc0, 56];

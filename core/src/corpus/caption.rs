@@ -13,13 +13,26 @@ const PARAPHRASES: [&str; 7] = [
     "[MOOD] music in a [TEMPO] tempo in [KEY], with [INSTRUMENT].",
 ];
 
+/// Sentences about a melody alone, which say nothing of a genre.
+const OF_SOLOS: [&str; 7] = [
+    "Compose a [MOOD] piece for solo [INSTRUMENT]. Use a [TEMPO] tempo.",
+    "A solo [INSTRUMENT], [MOOD], at a [TEMPO] tempo.",
+    "[MOOD] [INSTRUMENT] solo, [TEMPO].",
+    "A [INSTRUMENT] plays a [MOOD] melody alone. The tempo is [TEMPO].",
+    "Solo [INSTRUMENT].",
+    "Solo [INSTRUMENT] in [KEY], [MOOD] and [TEMPO].",
+    "A [FAMILY] melody, [MOOD] and [TEMPO].",
+];
+
 /// How many different sentences there are about a phrase.
 pub const CAPTION_VARIANTS: u64 = 1 + PARAPHRASES.len() as u64;
 
-/// A sentence about `phrase`: variant 0 is the template of the ISMIR 2024 paper, others are paraphrases, over and over.
+/// A sentence about `phrase`: variant 0 is the template of the ISMIR 2024 paper, others are
+/// paraphrases, over and over.
 pub fn caption(phrase: &Phrase, variant: u64) -> String {
     const TEMPLATE: &str = "Compose a [MOOD] [GENRE] piece, with a [INSTRUMENT] melody. Use a [TEMPO] tempo.";
     let sentence = match variant % CAPTION_VARIANTS {
+        variant if phrase.solo => OF_SOLOS[variant as usize % OF_SOLOS.len()],
         0 => TEMPLATE,
         variant if phrase.genre == Genre::Classical && variant == 4 => PARAPHRASES[0],
         variant => PARAPHRASES[variant as usize - 1],
@@ -28,6 +41,7 @@ pub fn caption(phrase: &Phrase, variant: u64) -> String {
         .replace("[MOOD]", phrase.mood.name())
         .replace("[GENRE]", phrase.genre.name())
         .replace("[INSTRUMENT]", phrase.instrument.name())
+        .replace("[FAMILY]", phrase.instrument.family())
         .replace("[TEMPO]", phrase.tempo.name())
         .replace("[KEY]", &phrase.key.to_string());
     sentence_case(&with_article(&filled))

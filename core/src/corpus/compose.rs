@@ -77,10 +77,13 @@ pub fn phrase(seed: u64, wanted: &Wanted, seconds: f64) -> Phrase {
     let meter = Meter { bpm, seconds };
     let harmony = Harmony::choose(genre, mood, &mut Dice::new(seed, HARMONY));
     let mut notes = melody::melody((genre, mood, instrument, program), &meter, &harmony, &mut Dice::new(seed, TUNE));
-    notes.extend(accompaniment(genre, mood, &meter, &harmony, &mut Dice::new(seed, BAND)));
+    if !wanted.solo {
+        notes.extend(accompaniment(genre, mood, &meter, &harmony, &mut Dice::new(seed, BAND)));
+    }
     notes.retain(|note| note.start_seconds < seconds);
     notes.sort_by(|one, other| order(one).partial_cmp(&order(other)).unwrap_or(std::cmp::Ordering::Equal));
-    Phrase { seed, genre, mood, instrument, program, tempo, bpm, key: harmony.key, seconds, loudness, notes }
+    let (solo, key) = (wanted.solo, harmony.key);
+    Phrase { seed, genre, mood, instrument, program, tempo, solo, bpm, key, seconds, loudness, notes }
 }
 
 fn order(note: &Note) -> (f64, u8, u8) {

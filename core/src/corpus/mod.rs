@@ -86,6 +86,8 @@ pub struct Wanted {
     pub instrument: Option<Instrument>,
     /// How fast.
     pub tempo: Option<Tempo>,
+    /// The melody alone.
+    pub solo: bool,
 }
 
 impl Wanted {
@@ -99,6 +101,7 @@ impl Wanted {
             mood: word.parse().ok(),
             instrument: word.parse().ok(),
             tempo: word.parse().ok(),
+            solo: false,
         };
         if wanted != Self::default() {
             return Ok(wanted);
@@ -126,6 +129,8 @@ pub struct Phrase {
     pub program: u8,
     /// How fast, in a word.
     pub tempo: Tempo,
+    /// The melody alone: of the genre there is no more than its rhythm and its harmony.
+    pub solo: bool,
     /// Beats per minute.
     pub bpm: f64,
     /// Tonic and mode.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn wanted(genre: Genre, mood: Mood, instrument: Instrument, tempo: Tempo) -> Wanted {
-    Wanted { genre: Some(genre), mood: Some(mood), instrument: Some(instrument), tempo: Some(tempo) }
+    Wanted { genre: Some(genre), mood: Some(mood), instrument: Some(instrument), tempo: Some(tempo), solo: false }
 }
 
 #[test]
@@ -58,6 +58,30 @@ fn what_is_wanted_leaves_the_rest_alone() {
         assert_eq!((free.bpm, free.key, free.program), (longer.bpm, longer.key, longer.program));
     }
     assert_ne!(phrase(0, &Wanted::default(), 4.0).notes, phrase(1, &Wanted::default(), 4.0).notes);
+}
+
+#[test]
+fn a_solo_is_the_melody_of_its_phrase_alone() {
+    for seed in 0..50 {
+        let whole = phrase(seed, &Wanted::default(), 4.0);
+        let solo = phrase(seed, &Wanted { solo: true, ..Wanted::default() }, 4.0);
+        let melody: Vec<Note> = whole.notes.iter().copied().filter(|note| note.channel == MELODY).collect();
+        assert!(!whole.solo && whole.notes.len() > melody.len());
+        assert_eq!((solo.notes, solo.solo), (melody, true));
+        let solo = Phrase { notes: vec![], ..whole.clone() };
+        let solo = Phrase { solo: true, ..solo };
+        let captions: std::collections::BTreeSet<String> =
+            (0..2 * CAPTION_VARIANTS).map(|at| caption(&solo, at)).collect();
+        assert!(captions.len() >= 6, "{captions:?}");
+        for caption in captions {
+            let named = [whole.instrument.name(), whole.instrument.family()];
+            assert!(named.iter().any(|name| caption.to_lowercase().contains(name)), "{caption}");
+            assert!(
+                Genre::ALL.iter().all(|genre| !caption.contains(genre.name())) && !caption.contains('['),
+                "{caption}"
+            );
+        }
+    }
 }
 
 #[test]

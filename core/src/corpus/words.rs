@@ -169,6 +169,17 @@ impl Instrument {
         }
     }
 
+    /// What it is among the families of NSynth.
+    pub const fn family(self) -> &'static str {
+        match self {
+            Self::Guitar => "guitar",
+            Self::Piano => "keyboard",
+            Self::Trumpet => "brass",
+            Self::Violin => "string",
+            Self::Flute => "flute",
+        }
+    }
+
     /// Keys in which it is at home, both ends included.
     pub(super) const fn range(self) -> (u8, u8) {
         match self {

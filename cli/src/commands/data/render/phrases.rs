@@ -56,8 +56,11 @@ pub(super) struct PhrasesArgs {
     /// Genres, instruments, moods or tempi that phrases take in turn [default: as the seed chooses]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     concepts: Vec<String>,
+    /// Melodies alone, without drums, bass and chords
+    #[arg(long)]
+    solo: bool,
     /// Cut phrases out of the scores in this folder (`.mid`, `.midi`, `.wad`) in place of composing them
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["concepts", "seed"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["concepts", "seed", "solo"])]
     scores: Option<PathBuf>,
     /// Part of the corpus: training, validation or test
     #[arg(long, default_value = "training")]
@@ -81,6 +84,7 @@ struct Row {
     genre: Option<Genre>,
     mood: Option<Mood>,
     tempo: Tempo,
+    solo: Option<bool>,
     bpm: f64,
     key: Option<String>,
     seconds: f64,
@@ -98,7 +102,7 @@ struct Piece {
 
 /// Where pieces come from.
 enum Origin {
-    Composed { seed: u64, wanted: Vec<Wanted>, count: u32 },
+    Composed { seed: u64, wanted: Vec<Wanted>, solo: bool, count: u32 },
     Scores(Vec<Piece>),
 }
 
@@ -114,7 +118,9 @@ pub(super) fn run(args: &PhrasesArgs, out: &mut dyn Write) -> Result<()> {
     let rate: u32 = args.sample_rate.parse()?;
     let (origin, sources) = match &args.scores {
         Some(folder) => from_scores(folder, split, args)?,
-        None => (Origin::Composed { seed: args.seed, wanted, count: args.count.unwrap_or(100) }, vec![]),
+        None => {
+            (Origin::Composed { seed: args.seed, wanted, solo: args.solo, count: args.count.unwrap_or(100) }, vec![])
+        }
     };
     let count = origin.count();
     if args.dry_run {
@@ -126,7 +132,7 @@ pub(super) fn run(args: &PhrasesArgs, out: &mut dyn Write) -> Result<()> {
     let folder = OutputFolder::open(&args.out)?;
     let key = json!({
         "version": env!("CARGO_PKG_VERSION"), "seed": args.seed, "seconds": args.seconds, "sample_rate": rate,
-        "concepts": args.concepts, "split": split, "scores": sources,
+        "concepts": args.concepts, "solo": args.solo, "split": split, "scores": sources,
     });
     begin(&folder, &serde_json::to_vec_pretty(&key)?)?;
     let audio = OutputFolder::open(&folder.path().join("audio"))?;
@@ -173,8 +179,8 @@ impl Origin {
 
     /// The piece `index`, which is there; the caller names its file.
     fn piece(&self, index: usize, split: Split, seconds: f64) -> Piece {
-        let (seed, wanted) = match self {
-            Self::Composed { seed, wanted, .. } => (*seed, wanted),
+        let (seed, wanted, solo) = match self {
+            Self::Composed { seed, wanted, solo, .. } => (*seed, wanted, *solo),
             Self::Scores(pieces) => {
                 let Piece { notes, loudness, row } = &pieces[index];
                 let Row { caption, score, .. } = row;
@@ -184,7 +190,7 @@ impl Origin {
             }
         };
         let wanted = wanted.get(index % wanted.len().max(1)).copied().unwrap_or_default();
-        let phrase = phrase(split.seed(seed, index as u64), &wanted, seconds);
+        let phrase = phrase(split.seed(seed, index as u64), &Wanted { solo, ..wanted }, seconds);
         let row = Row {
             file: String::new(),
             caption: caption(&phrase, 0),
@@ -194,6 +200,7 @@ impl Origin {
             genre: Some(phrase.genre),
             mood: Some(phrase.mood),
             tempo: phrase.tempo,
+            solo: Some(phrase.solo),
             bpm: phrase.bpm,
             key: Some(phrase.key.to_string()),
             seconds: phrase.seconds,
@@ -232,6 +239,7 @@ fn from_scores(folder: &Path, split: Split, args: &PhrasesArgs) -> Result<(Origi
                 genre: None,
                 mood: None,
                 tempo: Tempo::of(excerpt.bpm),
+                solo: None,
                 bpm: excerpt.bpm,
                 key: None,
                 seconds: args.seconds,
