@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path, process::Output};
 
-use tonoscope_core::audio::Waveform;
+use burn::tensor::Device;
+use tonoscope_core::{
+    audio::Waveform,
+    checkpoint::{Placement, SafetensorsFile, Weights},
+};
 
 use super::{says, stderr, stdout, tonoscope};
 
@@ -256,6 +260,61 @@ fn a_trained_musicgen_generates() {
 }
 
 #[test]
+fn a_training_begins_as_a_model_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let unmoved = |parts: &str| format!("start = \"whole/model\"\n{STEPS}{parts}").replace("rate = 1e-3", "rate = 0.0");
+    let tensors = |name: &str, file: &str| {
+        let bytes = fs::read(folder.path().join(name).join("model").join(file)).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let all = file.tensors().into_iter().filter(|(name, _)| !name.starts_with("audio_encoder."));
+        all.map(|(name, view)| (name, view.data().to_vec())).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    stdout(&train(folder.path(), "codec", &format!("{STEPS}{CODEC}"), &["--until", "1"]));
+    stdout(&train(folder.path(), "whole", &format!("{STEPS}{MUSICGEN}"), &["--until", "2"]));
+    // Of other clips: it is the words of the first that it goes on with.
+    stdout(&train(folder.path(), "again", &unmoved(MUSICGEN).replace("seed = 1", "seed = 2"), &["--until", "2"]));
+    assert!(tensors("again", "model.safetensors") == tensors("whole", "model.safetensors"));
+    let words = |name: &str| fs::read(folder.path().join(name).join("model/tokenizer.json")).unwrap();
+    assert!(words("again") == words("whole"));
+    let card = fs::read_to_string(folder.path().join("again/model/README.md")).unwrap();
+    assert!(card.contains("Trained on, from `whole`,"), "{card}");
+    // Half way between what it was and what it became.
+    let half = unmoved(MUSICGEN).replace("rate = 0.0", "rate = 1e-2");
+    stdout(&train(folder.path(), "became", &half, &[]));
+    stdout(&train(folder.path(), "between", &format!("keep = 0.5\n{half}"), &[]));
+    let [was, became, between] = ["whole", "became", "between"].map(|name| {
+        let file = SafetensorsFile::open(&folder.path().join(name).join("model/model.safetensors")).unwrap();
+        let weights = Weights::new(Box::new(file), Placement::plain(&Device::flex()));
+        weights.values("decoder.model.decoder.layers.0.fc1.weight", &[32, 16]).unwrap()
+    });
+    assert_ne!(was, became);
+    for ((was, became), between) in was.iter().zip(&became).zip(&between) {
+        let middle = f32::midpoint(*was, *became);
+        // All three are rounded to 11 bits.
+        let largest = was.abs().max(became.abs()).max(1e-4);
+        assert!((between - middle).abs() <= 1e-3 * largest, "{was} {became} {between}");
+    }
+    // One of another kind, and one of another shape.
+    for (settings, said) in [
+        (unmoved(CODEC), "tensors"),
+        (unmoved(&MUSICGEN.replace("num_hidden_layers = 1", "num_hidden_layers = 2")), "tensors"),
+        (unmoved(&MUSICGEN.replace("ffn_dim = 32", "ffn_dim = 48")), "shape"),
+        (format!("keep = 0.5\n{STEPS}{MUSICGEN}"), "`keep` is 0.5"),
+    ] {
+        let refused = train(folder.path(), "other", &settings, &[]);
+        assert!(!refused.status.success() && stderr(&refused).contains(said), "{}", stderr(&refused));
+    }
+    // A model of several files.
+    stdout(&train(folder.path(), "autoencoder", &format!("{STEPS}{AUTOENCODER}"), &["--until", "1"]));
+    fs::remove_dir_all(folder.path().join("whole")).unwrap();
+    stdout(&train(folder.path(), "whole", &format!("{STEPS}{DIFFUSION}"), &["--until", "1"]));
+    stdout(&train(folder.path(), "further", &unmoved(DIFFUSION), &["--until", "1"]));
+    for file in ["transformer/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"] {
+        assert!(tensors("further", file) == tensors("whole", file), "{file}");
+    }
+}
+
+#[test]
 fn a_trained_stable_audio_diffuses() {
     let folder = tempfile::tempdir().unwrap();
     stdout(&train(folder.path(), "autoencoder", &format!("{STEPS}{AUTOENCODER}"), &["--until", "2"]));
@@ -282,7 +341,10 @@ fn a_trained_clap_embeds() {
         let refused = train(folder.path(), "wrong", &format!("{STEPS}{}", CONTRAST.replacen(from, to, 1)), &[]);
         assert!(!refused.status.success() && stderr(&refused).contains(said), "{to}: {}", stderr(&refused));
     }
-    let told = stdout(&train(folder.path(), "whole", &format!("{STEPS}{CONTRAST}"), &[]));
+    let alone = format!("solos = 0.5\n{STEPS}{CONTRAST}");
+    let refused = train(folder.path(), "wrong", &alone, &[]);
+    assert!(!refused.status.success() && stderr(&refused).contains("`solos` is 0.5"), "{}", stderr(&refused));
+    let told = stdout(&train(folder.path(), "whole", &alone.replace("harmonics", "soundfont"), &[]));
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let held_out = &told["held_out"];
     assert!(held_out["loss"].as_f64().unwrap() > 0.0, "{told}");
@@ -291,7 +353,7 @@ fn a_trained_clap_embeds() {
     }
     let note = fs::read_dir(folder.path().join("whole/notes_held_out/audio")).unwrap().next().unwrap().unwrap().path();
     let model = folder.path().join("whole/model");
-    let args = ["embed", note.to_str().unwrap(), "--text", "A flute note.", "--model", model.to_str().unwrap()];
+    let args = ["embed", note.to_str().unwrap(), "--text", "A flute sound.", "--model", model.to_str().unwrap()];
     // Six steps teach it nothing, which is what the check looks for.
     let output = tonoscope(&[&args[..], &["--accept-degenerate", "--device", "cpu", "--json"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));

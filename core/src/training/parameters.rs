@@ -94,6 +94,16 @@ impl Parameters {
         trained.map(|parameter| parameter.shape.iter().product::<usize>()).sum()
     }
 
+    /// Tensors, trained or not.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The device, without autodiff.
     pub fn device(&self) -> &Device {
         &self.device
@@ -112,6 +122,18 @@ impl Parameters {
     pub fn averages(&self) -> BTreeMap<String, GivenTensor> {
         let given = |parameter: &Parameter| parameter.given(parameter.average.clone());
         self.entries.iter().map(|(name, parameter)| (name.clone(), given(parameter))).collect()
+    }
+
+    /// Moves the running means towards `others`, of which they then have this share: between a model and what it became when
+    /// it learnt something more lies one that can do both.
+    ///
+    /// Source: M. Wortsman et al., "Robust fine-tuning of zero-shot models", 2022.
+    pub fn mix(&mut self, others: &BTreeMap<String, GivenTensor>, share: f64) {
+        for (name, parameter) in &mut self.entries {
+            if let Some(other) = others.get(name).filter(|_| parameter.trained) {
+                parameter.average = parameter.average.clone() * (1.0 - share) + other.values.clone() * share;
+            }
+        }
     }
 
     /// Takes other values for the tensor `name`, also as its mean.

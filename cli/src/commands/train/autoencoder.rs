@@ -43,6 +43,8 @@ impl SoundModel for AutoencoderModel {
 
     const NAME: &str = "autoencoder";
 
+    const WEIGHTS: &[(&str, &str)] = &[("", WEIGHTS)];
+
     fn task(&self, device: &Device) -> AutoencoderTask {
         AutoencoderTask::new(self.config.clone(), self.loss.clone(), device)
     }

@@ -49,6 +49,8 @@ impl SoundModel for CodecModel {
 
     const NAME: &str = "codec";
 
+    const WEIGHTS: &[(&str, &str)] = &[("", "model.safetensors")];
+
     fn task(&self, device: &Device) -> CodecTask {
         CodecTask::new(self.config.clone(), self.loss.clone(), device)
     }

@@ -36,6 +36,15 @@ use super::{
 };
 use crate::{files::OutputFolder, session::sha256};
 
+/// Its file in a model's folder.
+const TOKENIZER: &str = "tokenizer/tokenizer.json";
+/// Parts of the model, and the files of their weights.
+const PARTS: [(&str, &str); 4] = [
+    ("text_encoder.", "text_encoder/model.safetensors"),
+    ("projection_model.", "projection_model/diffusion_pytorch_model.safetensors"),
+    ("vae.", "vae/diffusion_pytorch_model.safetensors"),
+    ("transformer.", "transformer/diffusion_pytorch_model.safetensors"),
+];
 /// Held-out captions that are played at every look.
 const LISTENED: usize = 4;
 /// Steps in which they are.
@@ -75,8 +84,9 @@ impl DiffusionStudy {
         let source = Source::open(settings, vae.sampling_rate)?;
         let counts = [(Split::Training, parts.clips), (Split::Validation, settings.held_out)];
         let captions = counts.map(|(split, count)| source.captions(split, count));
+        let start = settings.start.as_ref().map(|start| start.join(TOKENIZER));
         let Captions { tokenizer, text_encoder } =
-            captioned(&captions[0], parts.text_encoder, "model.diffusion.text_encoder")?;
+            captioned(&captions[0], start.as_deref(), parts.text_encoder, "model.diffusion.text_encoder")?;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), parts.text_tokens, text_encoder.vocab_size)?;
         let texts = |captions: &[String]| -> Result<Vec<TokenIds>> {
             captions.iter().map(|caption| Ok(words.encode(caption)?)).collect()
@@ -154,6 +164,10 @@ impl Study for DiffusionStudy {
     fn begin(&self, trainer: &mut Trainer<DiffusionTask>) -> Result<()> {
         trainer.parameters.take("vae.", &weights(&self.autoencoder, &self.device)?)?;
         Ok(())
+    }
+
+    fn weight_files(&self) -> &'static [(&'static str, &'static str)] {
+        &PARTS
     }
 
     fn batch(&self, key: StepKey) -> Result<DiffusionBatch> {
@@ -240,20 +254,21 @@ impl Study for DiffusionStudy {
         let dit = named(serde_json::to_value(transformer)?, "StableAudioDiTModel");
         let projection = named(serde_json::to_value(projection_model)?, "StableAudioProjectionModel");
         let scheduler = named(serde_json::to_value(scheduler)?, "CosineDPMSolverMultistepScheduler");
-        let weights = autoencoder::WEIGHTS;
-        Ok(vec![
+        let weights = PARTS.map(|(prefix, file)| {
+            let tensors = part(prefix);
+            ModelFile::tensors(file, if prefix == "vae." { AutoencoderTask::exported(tensors) } else { tensors })
+        });
+        let mut files = vec![
             ModelFile::json("scheduler/scheduler_config.json", &scheduler)?,
             ModelFile::json("text_encoder/config.json", &text)?,
-            ModelFile::tensors("text_encoder/model.safetensors", part("text_encoder.")),
             ModelFile::json("tokenizer/tokenizer_config.json", &json!({"model_max_length": text_tokens}))?,
-            ModelFile::bytes("tokenizer/tokenizer.json", self.tokenizer.clone().into_bytes()),
+            ModelFile::bytes(TOKENIZER, self.tokenizer.clone().into_bytes()),
             ModelFile::json("projection_model/config.json", &projection)?,
-            ModelFile::tensors(&format!("projection_model/{weights}"), part("projection_model.")),
             ModelFile::json("vae/config.json", &autoencoder::config_json(vae)?)?,
-            ModelFile::tensors(&format!("vae/{weights}"), AutoencoderTask::exported(part("vae."))),
             ModelFile::json("transformer/config.json", &dit)?,
-            ModelFile::tensors(&format!("transformer/{weights}"), part("transformer.")),
-            ModelFile::json("model_index.json", &index)?,
-        ])
+        ];
+        files.extend(weights);
+        files.push(ModelFile::json("model_index.json", &index)?);
+        Ok(files)
     }
 }

@@ -40,7 +40,7 @@ use self::{
     sound::SoundStudy,
     tagger::TaggerStudy,
 };
-use crate::{files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
+use crate::{failure::Misuse, files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
 
 /// Train a small model from a file of settings
 ///
@@ -93,6 +93,11 @@ trait Study {
         Ok(())
     }
 
+    /// Where a finished model has its weights: the beginning of their names, and the file in its folder.
+    fn weight_files(&self) -> &'static [(&'static str, &'static str)] {
+        &[("", "model.safetensors")]
+    }
+
     /// What the step `key` sees.
     fn batch(&self, key: StepKey) -> Result<<Self::Task as Task>::Batch>;
 
@@ -136,15 +141,17 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
             let codec = codec.as_ref().map(|codec| Codec::open(&beside.join(codec), placement)).transpose()?;
             train(args, &settings, &text, TaggerStudy::new(&settings, config, codec, &device)?, &device, out)
         }
-        Model::Contrast { clips, programs, held_out_programs, notes_per_program, features, config } => {
+        Model::Contrast { autoencoder, clips, programs, held_out_programs, notes_per_program, features, config } => {
+            let autoencoder = autoencoder.as_ref().map(|autoencoder| beside.join(autoencoder));
             let parts = contrast::Parts {
+                autoencoder: autoencoder.as_deref(),
                 clips: *clips,
                 programs: [programs, held_out_programs],
                 notes_per_program: *notes_per_program,
                 features,
                 config,
             };
-            train(args, &settings, &text, ContrastStudy::new(&settings, &parts, &device)?, &device, out)
+            train(args, &settings, &text, ContrastStudy::new(&settings, &parts, &placement)?, &device, out)
         }
         Model::Musicgen { codec, clips, without_text, text_encoder, decoder } => {
             let codec = beside.join(codec);
@@ -164,6 +171,10 @@ fn train<S: Study>(
 ) -> Result<()> {
     let mut trainer = Trainer::new(study.task(), settings.optimiser, settings.steps, settings.seed, device)?;
     study.begin(&mut trainer)?;
+    if let Some(start) = &settings.start {
+        begin_as(&mut trainer, start, study.weight_files(), device)?;
+    }
+    let begun = trainer.parameters.averages();
     let elements = trainer.parameters.trained_elements();
     if args.dry_run {
         if args.json {
@@ -202,18 +213,10 @@ fn train<S: Study>(
         record.step(&report, began.elapsed().as_secs_f64())?;
         let done = trainer.key().step;
         if done.is_multiple_of(settings.validate_every) || done == settings.steps {
-            let mut terms = pollster::block_on(trainer.evaluate(&study.held_out()?))?;
-            let Look { numbers, sounds } = study.listen(&trainer)?;
-            terms.extend(numbers);
+            let terms = look(&study, &trainer, &args.out)?;
             let told = format!("step {done} of {}: held-out loss {:.4}", settings.steps, terms["loss"]);
             bar.suspend(|| progress::note(&told));
             record.held_out(done, &terms)?;
-            if !sounds.is_empty() {
-                let folder = OutputFolder::open(&args.out.join("sounds"))?;
-                for (name, wave) in sounds {
-                    write_wave(&folder, &format!("{name}.wav"), &wave)?;
-                }
-            }
         }
         if done.is_multiple_of(settings.save_every) {
             record.save(&pollster::block_on(trainer.save())?)?;
@@ -223,18 +226,52 @@ fn train<S: Study>(
     let done = trainer.key().step;
     record.save(&pollster::block_on(trainer.save())?)?;
     record.figure(&settings.name)?;
+    let mut held_out = record.latest();
+    if settings.keep > 0.0 {
+        trainer.parameters.mix(&begun, settings.keep);
+        held_out = Some(look(&study, &trainer, &args.out)?);
+    }
     let model = args.out.join("model");
     // Also of a training that was stopped, so that it can be listened to.
     let files = study.files(pollster::block_on(trainer.export())?)?;
-    let bytes = record::model(&model, settings, files, record.latest(), done)?;
+    let bytes = record::model(&model, settings, files, held_out.clone(), done)?;
     if args.json {
         let told = json!({"name": settings.name, "parameters": elements, "step": done, "model": model,
-            "bytes": bytes, "held_out": record.latest()});
+            "bytes": bytes, "held_out": held_out});
         writeln!(out, "{told}")?;
     } else {
-        let held_out = record.latest().and_then(|terms| terms.get("loss").copied());
+        let held_out = held_out.and_then(|terms| terms.get("loss").copied());
         let held_out = held_out.map_or(String::new(), |loss| format!(", held-out loss {loss:.4}"));
         writeln!(out, "{}: {done} of {} steps{held_out}; {bytes} bytes of weights", model.display(), settings.steps)?;
+    }
+    Ok(())
+}
+
+/// What is found out about held-out clips; what can be listened to is written into `out`.
+fn look<S: Study>(study: &S, trainer: &Trainer<S::Task>, out: &Path) -> Result<BTreeMap<String, f64>> {
+    let mut terms = pollster::block_on(trainer.evaluate(&study.held_out()?))?;
+    let Look { numbers, sounds } = study.listen(trainer)?;
+    terms.extend(numbers);
+    if !sounds.is_empty() {
+        let folder = OutputFolder::open(&out.join("sounds"))?;
+        for (name, wave) in sounds {
+            write_wave(&folder, &format!("{name}.wav"), &wave)?;
+        }
+    }
+    Ok(terms)
+}
+
+/// Takes the weights of the model in `folder`, of which none may be missing.
+fn begin_as<T: Task>(trainer: &mut Trainer<T>, folder: &Path, files: &[(&str, &str)], device: &Device) -> Result<()> {
+    let wanted = trainer.parameters.len();
+    let mut taken = 0;
+    for (prefix, file) in files {
+        let weights = codec::weights(&folder.join(file), device)?;
+        taken += trainer.parameters.take(prefix, &weights).with_context(|| format!("`{}`", folder.display()))?;
+    }
+    if taken != wanted {
+        let what = format!("`start`: `{}` has {taken} of the model's {wanted} tensors", folder.display());
+        return Err(Misuse::new(what).hint("it must be a model of the same kind and shape").into());
     }
     Ok(())
 }

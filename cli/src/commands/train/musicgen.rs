@@ -34,6 +34,8 @@ use super::{
 };
 use crate::{files::OutputFolder, session::sha256};
 
+/// Its file in a model's folder.
+const TOKENIZER: &str = "tokenizer.json";
 /// Held-out captions that are played at every look.
 const LISTENED: usize = 4;
 
@@ -73,8 +75,9 @@ impl MusicgenStudy {
         let source = Source::open(settings, audio_encoder.sampling_rate)?;
         let counts = [(Split::Training, parts.clips), (Split::Validation, settings.held_out)];
         let captions = counts.map(|(split, count)| source.captions(split, count));
+        let start = settings.start.as_ref().map(|start| start.join(TOKENIZER));
         let Captions { tokenizer, text_encoder } =
-            captioned(&captions[0], parts.text_encoder, "model.musicgen.text_encoder")?;
+            captioned(&captions[0], start.as_deref(), parts.text_encoder, "model.musicgen.text_encoder")?;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text_encoder.n_positions, text_encoder.vocab_size)?;
         let pool = |captions: &[String]| -> Result<Pool> {
             let texts = captions.iter().map(|caption| words.encode(caption)).collect::<Result<_, _>>()?;
@@ -190,7 +193,7 @@ impl Study for MusicgenStudy {
         Ok(vec![
             ModelFile::json("config.json", &config)?,
             ModelFile::json("generation_config.json", &generation)?,
-            ModelFile::bytes("tokenizer.json", self.tokenizer.clone().into_bytes()),
+            ModelFile::bytes(TOKENIZER, self.tokenizer.clone().into_bytes()),
             ModelFile::tensors("model.safetensors", CodecTask::exported(tensors)),
         ])
     }

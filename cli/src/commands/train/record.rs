@@ -1,6 +1,10 @@
 //! What a training leaves behind: its state, its numbers, its model.
 
-use std::{collections::BTreeMap, io::Write, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use safetensors::{Dtype, tensor::TensorView};
@@ -199,7 +203,7 @@ fn halved(tensors: &[NamedTensor]) -> Result<Vec<u8>> {
 }
 
 fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f64>>, steps: usize) -> String {
-    let Settings { name, seed, batch, seconds, music, .. } = settings;
+    let Settings { name, seed, batch, seconds, music, solos, start, keep, .. } = settings;
     let rows: Vec<String> =
         held_out.unwrap_or_default().iter().map(|(term, value)| format!("| {term} | {value:.4} |")).collect();
     let rows = rows.join("\n");
@@ -210,11 +214,27 @@ fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f
              are the validation part"
         }
     };
+    let solos = if *solos > 0.0 { format!(", {:.0} % of them a melody alone", 100.0 * solos) } else { String::new() };
+    // A trained model lies in the folder `model` of its training.
+    let named = |start: &PathBuf| {
+        let own = start.file_name()?;
+        let training = if own == "model" { start.parent()?.file_name()? } else { own };
+        Some(training.to_string_lossy().into_owned())
+    };
+    let kept = if *keep > 0.0 {
+        format!("; the weights are a mean, {:.0} % of it that model's", 100.0 * keep)
+    } else {
+        String::new()
+    };
+    let begun = start
+        .as_ref()
+        .and_then(named)
+        .map_or_else(|| "Trained from scratch".to_owned(), |start| format!("Trained on, from `{start}`,"));
     format!(
-        "# {name}\n\nTrained from scratch by `tonoscope train`, on music that was made for it.\n\n\
+        "# {name}\n\n{begun} by `tonoscope train`, on music that was made for it.\n\n\
          - numbers in the checkpoint: {numbers}, 16 bits each (running means of the weights)\n\
-         - data: {music}; {batch} clips of {seconds} s per step\n\
-         - budget: {steps} of {} steps, seed {seed}\n\n\
+         - data: {music}{solos}; {batch} clips of {seconds} s per step\n\
+         - budget: {steps} of {} steps, seed {seed}{kept}\n\n\
          ## Measured on held-out clips\n\n| what | value |\n|---|---|\n{rows}\n\n\
          ## Limits\n\nIt has heard nothing but that music: expect little of real recordings. What it learnt is only as \
          true as the numbers above.\n",

@@ -22,6 +22,15 @@ pub(super) struct Settings {
     pub(super) name: String,
     /// Where the music comes from.
     pub(super) music: Music,
+    /// Share of the corpus's phrases that are a melody alone.
+    #[serde(default)]
+    pub(super) solos: f64,
+    /// Folder of a model of the same shape that this one begins as, from that of the settings; its words are kept.
+    #[serde(default)]
+    pub(super) start: Option<PathBuf>,
+    /// Share of `start` in the weights of the finished model.
+    #[serde(default)]
+    pub(super) keep: f64,
     /// Everything random follows from it.
     pub(super) seed: u64,
     /// Steps in all.
@@ -80,6 +89,8 @@ pub(super) enum Model {
     },
     /// A CLAP of phrases and single notes.
     Contrast {
+        /// Folder of an autoencoder, from that of the settings, which every second phrase passes through.
+        autoencoder: Option<PathBuf>,
         /// Phrases that are turned into spectrograms once, and drawn from.
         clips: usize,
         /// General MIDI programs whose notes are learnt from, and those whose are not.
@@ -113,7 +124,7 @@ impl Settings {
         let wrong = |what: String| {
             Misuse::new(format!("`{}`: {what}", path.display())).hint("see `data/training/` for files that work")
         };
-        let settings: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let mut settings: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         let positive = [
             ("steps", settings.steps),
             ("batch", settings.batch),
@@ -127,6 +138,15 @@ impl Settings {
         if !(0.1..=60.0).contains(&settings.seconds) {
             return Err(wrong(format!("`seconds` is {}, expected 0.1 to 60", settings.seconds)).into());
         }
+        if !(0.0..=1.0).contains(&settings.solos) || (settings.solos > 0.0 && settings.music == Music::Harmonics) {
+            let what = "expected 0 to 1, and above 0 only of `soundfont`";
+            return Err(wrong(format!("`solos` is {}, {what}", settings.solos)).into());
+        }
+        if !(0.0..1.0).contains(&settings.keep) || (settings.keep > 0.0 && settings.start.is_none()) {
+            let what = "expected 0 to less than 1, and above 0 only with `start`";
+            return Err(wrong(format!("`keep` is {}, {what}", settings.keep)).into());
+        }
+        settings.start = settings.start.map(|start| path.parent().unwrap_or(Path::new(".")).join(start));
         Ok((settings, text))
     }
 }

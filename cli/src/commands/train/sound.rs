@@ -27,6 +27,9 @@ pub(super) trait SoundModel {
     /// Its name in file names.
     const NAME: &str;
 
+    /// Where the finished model has its weights, as [`Study::weight_files`] says it.
+    const WEIGHTS: &[(&str, &str)];
+
     fn task(&self, device: &Device) -> Self::Task;
 
     /// Samples per second, samples per frame, and channels.
@@ -71,6 +74,10 @@ impl<M: SoundModel> Study for SoundStudy<M> {
 
     fn task(&self) -> M::Task {
         self.model.task(&self.device)
+    }
+
+    fn weight_files(&self) -> &'static [(&'static str, &'static str)] {
+        M::WEIGHTS
     }
 
     fn batch(&self, key: StepKey) -> Result<Tensor<3>> {

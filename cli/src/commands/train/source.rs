@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use anyhow::{Context, Result};
 use tonoscope_core::{
-    corpus::{CAPTION_VARIANTS, Phrase, Split, Wanted, caption, phrase},
+    corpus::{CAPTION_VARIANTS, Instrument, Phrase, Split, Wanted, caption, phrase},
     training::{Clip, harmonics},
 };
 
@@ -16,6 +16,8 @@ pub(super) struct Source {
     music: Music,
     seed: u64,
     sample_rate: u32,
+    /// Share of phrases that are a melody alone.
+    solos: f64,
     /// Plays the corpus; none for music that needs no soundfont.
     renderer: Option<RefCell<Renderer>>,
 }
@@ -37,7 +39,7 @@ impl Source {
                 Some(RefCell::new(Renderer::open(BUILT_IN, sample_rate).context("the soundfont inside the program")?))
             }
         };
-        Ok(Self { music: settings.music, seed: settings.seed, sample_rate, renderer })
+        Ok(Self { music: settings.music, seed: settings.seed, sample_rate, solos: settings.solos, renderer })
     }
 
     /// A clip from the beginning of its phrase, mono.
@@ -70,10 +72,19 @@ impl Source {
         (0..count).map(|index| self.caption(Which { split, index })).collect()
     }
 
+    /// Who plays a melody that is alone; none where it is not, or nothing is known.
+    pub(super) fn alone(&self, which: Which) -> Option<Instrument> {
+        let known = (self.music == Music::Soundfont).then(|| self.phrase(which, self.sample_rate as usize))?;
+        known.solo.then_some(known.instrument)
+    }
+
     /// What is known of a clip of the corpus.
     pub(super) fn phrase(&self, which: Which, samples: usize) -> Phrase {
         let seconds = samples as f64 / f64::from(self.sample_rate);
-        phrase(which.split.seed(self.seed, which.index as u64), &Wanted::default(), seconds)
+        let seed = which.split.seed(self.seed, which.index as u64);
+        // Bits that say nothing else.
+        let solo = f64::from((seed >> 32) as u16) < self.solos * f64::from(1u32 << 16);
+        phrase(seed, &Wanted { solo, ..Wanted::default() }, seconds)
     }
 
     fn harmonics(&self, which: Which, samples: usize) -> Clip {

@@ -54,6 +54,11 @@ impl TaggerStudy {
         codec: Option<Codec>,
         device: &Device,
     ) -> Result<Self> {
+        if settings.solos > 0.0 {
+            return Err(Misuse::new("a tagger hears genres, which a melody alone does not have")
+                .hint("leave out `solos`")
+                .into());
+        }
         if settings.music == Music::Harmonics {
             return Err(Misuse::new("a tagger needs music of which something is known")
                 .hint("set `music` to \"soundfont\"")

@@ -1,9 +1,12 @@
 //! Training a CLAP.
 
+mod called;
+mod through;
+
 use std::{io, path::Path};
 
 use anyhow::{Context, Result};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use rand_chacha::rand_core::Rng;
 use serde_json::json;
 use tonoscope_core::{
@@ -15,20 +18,27 @@ use tonoscope_core::{
         clap::{Clap, ClapConfig, FeatureConfig, FrontEnd},
         t5::{T5Tokenizer, TokenIds},
     },
-    musicologist::{FAMILIES, Note, QUALITIES, SOURCES, read_notes},
-    training::{Bands, ContrastBatch, ContrastTask, NamedTensor, StepKey, Trainer, word_tokenizer},
+    musicologist::{FAMILIES, Note, read_notes},
+    training::{Bands, ContrastBatch, ContrastTask, NamedTensor, StepKey, Trainer},
 };
 
-use super::{Look, ModelFile, Study, encoded::Clips, settings::Settings, source::Source, values};
+use self::{
+    called::{called, described, of_family, words_of_notes},
+    through::Through,
+};
+use super::{Look, ModelFile, Study, captions::words, encoded::Clips, settings::Settings, source::Source, values};
 use crate::{
     commands::data::{NotesArgs, render_notes},
     embedder::cosine,
     failure::Misuse,
     files::OutputFolder,
+    session::sha256,
 };
 
 /// Samples per second that phrases are played with, as by the models whose music will be heard.
 const PLAYED_RATE: u32 = 32_000;
+/// Its file in a model's folder.
+const TOKENIZER: &str = "tokenizer.json";
 /// Phrases whose bands are measured.
 const MEASURED: usize = 32;
 /// Clips that are embedded at a time when looked at.
@@ -40,6 +50,8 @@ pub(super) struct ContrastStudy {
     config: ClapConfig,
     front_end: FrontEnd,
     bands: Bands,
+    /// What every second phrase passes through: music that is heard later mostly comes from it.
+    through: Option<Through>,
     words: T5Tokenizer,
     tokenizer: String,
     source: Source,
@@ -63,6 +75,7 @@ struct Pool {
 
 /// What the settings say of it.
 pub(super) struct Parts<'a> {
+    pub(super) autoencoder: Option<&'a Path>,
     pub(super) clips: usize,
     pub(super) programs: [&'a Vec<u16>; 2],
     pub(super) notes_per_program: u16,
@@ -83,19 +96,26 @@ impl Parts<'_> {
 }
 
 impl ContrastStudy {
-    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, device: &Device) -> Result<Self> {
+    pub(super) fn new(settings: &Settings, parts: &Parts<'_>, placement: &Placement) -> Result<Self> {
+        let device = &placement.device;
         if let Some(reason) = parts.contradiction() {
             return Err(Misuse::new(format!("`model.contrast`: {reason}")).into());
         }
+        let through = match parts.autoencoder {
+            Some(folder) => Some(Through::open(folder, placement)?),
+            None => None,
+        };
         let source = Source::open(settings, PLAYED_RATE)?;
         let counts = [(Split::Training, parts.clips), (Split::Validation, settings.held_out)];
-        let captions = counts.map(|(split, count)| source.captions(split, count));
+        let captions = counts.map(|(split, count)| called(&source, split, count));
         let of_notes = words_of_notes();
         let all = captions[0].iter().chain(&of_notes).map(String::as_str);
-        let (mut tokenizer, pieces) = word_tokenizer(all);
+        let start = settings.start.as_ref().map(|start| start.join(TOKENIZER));
         // The text tower speaks through its first token, which should be the same for all.
-        let end = tokenizer["post_processor"]["single"][1].clone();
-        tokenizer["post_processor"]["single"] = json!([end, {"Sequence": {"id": "A", "type_id": 0}}, end]);
+        let (tokenizer, pieces) = words(all, start.as_deref(), |tokenizer| {
+            let end = json!({"SpecialToken": {"id": "</s>", "type_id": 0}});
+            tokenizer["post_processor"]["single"] = json!([end, {"Sequence": {"id": "A", "type_id": 0}}, end]);
+        })?;
         let mut table = parts.config.clone();
         let text = table.entry("text_config").or_insert_with(|| toml::Table::new().into());
         if let Some(text) = text.as_table_mut() {
@@ -106,7 +126,6 @@ impl ContrastStudy {
         let config: ClapConfig = toml::Value::Table(table).try_into().map_err(wrong)?;
         // Refuses shapes that contradict themselves, before anything is heard through them.
         Clap::load(&config, parts.features, &Weights::random(0, Placement::plain(device)))?;
-        let tokenizer = tokenizer.to_string();
         let text = &config.text_config;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text.most_tokens(), text.vocab_size)?;
         let pool = |captions: &[String]| -> Result<Pool> {
@@ -118,6 +137,7 @@ impl ContrastStudy {
             config,
             front_end: FrontEnd::new(parts.features),
             bands: Bands::default(),
+            through,
             words,
             tokenizer,
             source,
@@ -141,10 +161,17 @@ impl ContrastStudy {
 
     /// Spectrograms of sounds `[clip, 1, sample]`.
     fn heard(&self, sound: Tensor<3>) -> Result<Vec<f32>> {
-        let length = sound.dims()[2];
+        let [clips, _, length] = sound.dims();
         let mut mel = vec![];
-        for clip in values(sound)?.chunks_exact(length) {
-            mel.extend(self.spectrogram(Waveform::new(vec![clip.to_vec()], PLAYED_RATE)?)?);
+        let coded = match &self.through {
+            Some(through) if clips > 1 => through.pass(sound.clone().slice_dim(0, s![1..;2]))?,
+            _ => vec![],
+        };
+        let mut coded = coded.into_iter();
+        for (index, clip) in values(sound)?.chunks_exact(length).enumerate() {
+            let coded = if index % 2 == 1 { coded.next() } else { None };
+            let clip = coded.unwrap_or_else(|| clip.to_vec());
+            mel.extend(self.spectrogram(Waveform::new(vec![clip], PLAYED_RATE)?)?);
         }
         Ok(mel)
     }
@@ -219,7 +246,8 @@ impl Study for ContrastStudy {
     }
 
     fn prepare(&mut self, folder: &OutputFolder) -> Result<()> {
-        let key = serde_json::to_string(self.front_end.config())?;
+        let through = self.through.as_ref().map(|through| sha256(&through.file)).transpose()?;
+        let key = format!("{} {}", serde_json::to_string(self.front_end.config())?, through.unwrap_or_default());
         for (part, split) in [Split::Training, Split::Validation].into_iter().enumerate() {
             let clips = self.clips(split, self.phrases[part].texts.len());
             let mel = clips.encoded(folder, &key, |sound| self.heard(sound), &self.device)?;
@@ -283,7 +311,7 @@ impl Study for ContrastStudy {
         Ok(vec![
             ModelFile::json("config.json", &config)?,
             ModelFile::json("preprocessor_config.json", &features)?,
-            ModelFile::bytes("tokenizer.json", self.tokenizer.clone().into_bytes()),
+            ModelFile::bytes(TOKENIZER, self.tokenizer.clone().into_bytes()),
             ModelFile::tensors("model.safetensors", tensors),
         ])
     }
@@ -309,32 +337,4 @@ fn note_sound(folder: &Path, note: &Note) -> Result<Waveform> {
     let path = folder.join("audio").join(format!("{}.wav", note.note_str));
     let bytes = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     Waveform::from_wav(bytes.as_slice()).with_context(|| format!("`{}`", path.display()))
-}
-
-/// What a note of a family is called when nothing else is said of it.
-fn of_family(family: &str) -> String {
-    format!("A {} note.", spoken(family))
-}
-
-/// What the `index`-th note is called: every third one by its family alone, the others by all that is known.
-fn described(note: &Note, index: usize) -> String {
-    if index.is_multiple_of(3) {
-        return of_family(&note.instrument_family_str);
-    }
-    let height = ["very low", "low", "high", "very high"][((note.pitch - 36) / 16).clamp(0, 3) as usize];
-    let force = if note.velocity < 64 { "soft" } else { "loud" };
-    let qualities: Vec<String> = note.qualities_str.iter().map(|quality| spoken(quality)).collect();
-    let qualities = if qualities.is_empty() { String::new() } else { format!(", {}", qualities.join(", ")) };
-    let (source, family) = (&note.instrument_source_str, spoken(&note.instrument_family_str));
-    format!("A {force}, {height} {source} {family} note{qualities}.")
-}
-
-fn spoken(word: &str) -> String {
-    word.replace(['_', '-'], " ")
-}
-
-/// Every word that [`described`] may use.
-fn words_of_notes() -> Vec<String> {
-    let words = FAMILIES.iter().chain(&SOURCES).chain(&QUALITIES).map(|word| spoken(word));
-    words.chain(["A very low high soft loud note".to_owned()]).collect()
 }
