@@ -18,6 +18,8 @@ pub enum WeightFormat {
     /// 8 bits, with a scale for every output and 64 inputs. What they are multiplied by is rounded to 16 bits, with a scale
     /// for every 64, which costs 250 times less; those products are summed exactly, everything else is `f32`.
     Int8,
+    /// 4 bits, with a scale for every output and 32 inputs; multiplied as with 8.
+    Int4,
 }
 
 impl fmt::Display for WeightFormat {
@@ -26,6 +28,7 @@ impl fmt::Display for WeightFormat {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Int8 => "int8",
+            Self::Int4 => "int4",
         })
     }
 }
@@ -34,7 +37,7 @@ impl FromStr for WeightFormat {
     type Err = DeviceError;
 
     fn from_str(name: &str) -> Result<Self, DeviceError> {
-        [Self::F32, Self::F16, Self::Int8]
+        [Self::F32, Self::F16, Self::Int8, Self::Int4]
             .into_iter()
             .find(|format| format.to_string() == name)
             .ok_or_else(|| DeviceError::WeightFormat(name.to_owned()))

@@ -28,7 +28,7 @@ pub(crate) struct DeviceArgs {
     /// Type of all activations: `f32`, `f16` or `bf16`
     #[arg(long, default_value = "f32")]
     pub(crate) dtype: Dtype,
-    /// How the matrices are kept on the CPU: `f32`, `f16` or `int8`
+    /// How the matrices are kept on the CPU: `f32`, `f16`, `int8` or `int4`
     #[arg(long, default_value = "f32")]
     pub(crate) weights: WeightFormat,
 }

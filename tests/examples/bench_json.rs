@@ -1,6 +1,6 @@
 //! Times the work of `tests/reference/bench_musicgen.py` and prints it as that script does, for its `--interleave`.
 //!
-//! Arguments: the form of the weights (`f32`, `f16`, `int8`; default `f32`) and the number of decoder steps.
+//! Arguments: the form of the weights (`f32`, `f16`, `int8`, `int4`; default `f32`) and the number of decoder steps.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,8 @@ fn repeat(runs: usize, work: impl Fn()) -> Vec<Duration> {
 #[expect(clippy::print_stdout, reason = "its output is its purpose")]
 fn main() {
     let mut args = std::env::args().skip(1);
-    let weights: WeightFormat = args.next().map_or(WeightFormat::F32, |text| text.parse().expect("f32, f16 or int8"));
+    let weights: WeightFormat =
+        args.next().map_or(WeightFormat::F32, |text| text.parse().expect("f32, f16, int8 or int4"));
     let steps = args.next().map_or(40, |text| text.parse().expect("a number of steps"));
     let request = Request { name: DeviceName::Cpu, dtype: Dtype::F32, weights };
     let model = musicgen_small(tonoscope_backends::open(&request).expect("the CPU is always there").placement);

@@ -1,4 +1,4 @@
-//! `x Wᵀ` for one panel of outputs, with weights in 32, 16 or 8 bits: the inner loops, written so that the compiler
+//! `x Wᵀ` for one panel of outputs, with weights in 32, 16, 8 or 4 bits: the inner loops, written so that the compiler
 //! turns them into vector instructions.
 //!
 //! A sum runs over a block of inputs in order, and the blocks' sums are added in order. Nothing in that

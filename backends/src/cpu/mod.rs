@@ -1,9 +1,10 @@
 //! Linear layers on the CPU: matrices packed once, then read once per product, at the speed of memory.
 //!
 //! Burn's flex multiplies two rows by a matrix three times slower than one (0.22.1), and guidance always has two.
-//! Weights are kept in 32, 16 or 8 bits; arithmetic is `f32`, with 8 bits in whole numbers. Convolutions are always of 32 bits.
+//! Weights are kept in 32, 16, 8 or 4 bits; arithmetic is `f32`, with 8 and 4 bits in whole numbers. Convolutions are always of 32 bits.
 
 mod activations;
+mod int4;
 mod int8;
 mod kernel;
 mod pack;
@@ -11,6 +12,7 @@ mod product;
 mod rows;
 mod softmax;
 mod taps;
+mod whole;
 
 use std::{any::Any, fmt, iter, sync::Arc};
 
@@ -77,6 +79,7 @@ impl CpuMatrix {
                 None => full(),
             },
             WeightFormat::Int8 => Arc::new(Panels::int8(shape, values)),
+            WeightFormat::Int4 => Arc::new(Panels::int4(shape, values)),
         };
         Self { shape, format, panels }
     }

@@ -6,9 +6,11 @@ use rayon::prelude::*;
 use tonoscope_core::checkpoint::MatrixValues;
 
 use super::{
+    int4::Int4,
     int8::Int8,
     kernel::{self, BLOCK, Block, Exact, WIDTH},
     rows::Rows,
+    whole::Whole,
 };
 
 /// A matrix in panels of [`WIDTH`] outputs, whatever its weights are stored as.
@@ -55,9 +57,15 @@ impl Panels<Exact<f32>> {
     }
 }
 
-impl Panels<Int8> {
+impl Panels<Whole<Int8>> {
     pub(super) fn int8(shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
-        Self::new(shape, values, |weights| Int8::new(&weights))
+        Self::new(shape, values, |weights| Whole(Int8::new(&weights)))
+    }
+}
+
+impl Panels<Whole<Int4>> {
+    pub(super) fn int4(shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
+        Self::new(shape, values, |weights| Whole(Int4::new(&weights)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The rows that matrices are multiplied by, in the layout that the kernels read.
 
 use super::{
-    int8::{largest, whole},
     kernel::{BLOCK, Numbers},
+    whole::{largest, whole},
 };
 
 /// Rows cut into blocks of [`BLOCK`] inputs, filled up with zeros.

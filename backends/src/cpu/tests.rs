@@ -6,7 +6,7 @@ use tonoscope_core::checkpoint::{Before, Ends, SnakeValues};
 
 use super::*;
 
-const FORMATS: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8];
+const FORMATS: [WeightFormat; 4] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8, WeightFormat::Int4];
 
 /// Normal numbers with variance one, from a seed.
 fn normal(seed: u64, len: usize) -> Vec<f32> {
@@ -48,6 +48,7 @@ fn bound(format: WeightFormat) -> f64 {
         WeightFormat::F32 => 1e-6,
         WeightFormat::F16 => 3e-4,
         WeightFormat::Int8 => 8e-3,
+        WeightFormat::Int4 => 0.1,
     }
 }
 

@@ -15,7 +15,7 @@ pub enum DeviceError {
     #[error("`{0}` is not an element type: expected `f32`, `f16` or `bf16`")]
     Dtype(String),
     /// Not the name of a weight format.
-    #[error("`{0}` is not a weight format: expected `f32`, `f16` or `int8`")]
+    #[error("`{0}` is not a weight format: expected `f32`, `f16`, `int8` or `int4`")]
     WeightFormat(String),
     /// Left out of this build.
     #[error("`{api}` is not in this build")]

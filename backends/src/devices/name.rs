@@ -127,7 +127,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    pub(super) fn float(self) -> FloatDType {
+    pub(crate) fn float(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
             Self::F16 => FloatDType::F16,

@@ -40,12 +40,12 @@ fn names_of_nothing() {
         assert!(error.starts_with(&format!("`{name}` is not a device")), "{error}");
     }
     assert!("f64".parse::<Dtype>().is_err());
-    assert!("int4".parse::<WeightFormat>().is_err());
+    assert!("int3".parse::<WeightFormat>().is_err());
 }
 
 #[test]
 fn every_format_parses_as_it_prints() {
-    for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8] {
+    for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8, WeightFormat::Int4] {
         assert_eq!(format.to_string().parse::<WeightFormat>().unwrap(), format);
     }
 }
