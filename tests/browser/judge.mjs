@@ -57,6 +57,11 @@ export async function judgeTests({ browser, page, check, GREEDY }) {
         });
         const shown = await tab.locator('#readings tbody tr:first-child .judged').allTextContents();
         assert.equal(shown[1], expected.ndcg[0].toFixed(3));
+        for (const [name, width] of [['judge', 1100], ['phone-judge', 390]]) {
+          await tab.setViewportSize({ width, height: 900 });
+          await tab.screenshot({ path: join(page, `../screenshots/${name}.png`), fullPage: true });
+        }
+        await tab.setViewportSize({ width: 1100, height: 900 });
         return expected.ndcg.map((value) => value.toFixed(3)).join(', ');
       });
       await check('music that is too short for the judge is called that', async () => {

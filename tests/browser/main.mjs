@@ -219,6 +219,24 @@ async function paths(browser, address, device) {
     assert.equal(await other.inputValue('#device'), device);
     await other.close();
   });
+  if (device === 'webgpu') {
+    await check(on('16 bits that the GPU does not have after all'), async () => {
+      const weights = () => tab.locator('#weights option:not([disabled])').evaluateAll((all) => all.map(({ value }) => value));
+      if ((await weights()).includes('f16')) return 'this GPU has them';
+      await tab.evaluate(() => {
+        const { has } = GPUSupportedFeatures.prototype;
+        GPUSupportedFeatures.prototype.has = function (name) { return name === 'shader-f16' || has.call(this, name); };
+        document.querySelector('#device').onchange();
+      });
+      assert.deepEqual(await weights(), ['f32', 'f16']);
+      await tab.selectOption('#weights', 'f16');
+      await tab.click('#load');
+      await loaded(tab);
+      assert.match(await tab.textContent('#notice'), /calculates in 32 bits instead/);
+      assert.match(await tab.textContent('#model-state'), /on the GPU \(f32\)/);
+      assert.deepEqual(await weights(), ['f32']);
+    });
+  }
   await check(on('nothing was complained about, and no other host asked'), async () => assert.deepEqual(tab.complaints, []));
   await tab.close();
 }
@@ -248,7 +266,7 @@ async function withoutGpu(browser, address) {
     await tab.close();
     return `the command line's ${codes.length} tokens, ${(all.nano.seconds / elapsed).toFixed(1)} x real time`;
   });
-  for (const weights of ['f16', 'int8']) {
+  for (const weights of ['f16', 'int8', 'int4']) {
     await check(`weights in ${weights}`, async () => {
       const tab = await open(browser, address);
       await tab.selectOption('#weights', weights);

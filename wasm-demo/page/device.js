@@ -6,10 +6,14 @@ const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffe
 export async function setUpDevice(app, asked) {
   const { find } = app;
   app.gpu = false;
-  /** Once, before the GPU is used. */
-  app.testGpu = async () => {
-    if (!app.selfTest) await selfTest(app);
-    return app.selfTest.ok;
+  /** Before the GPU is used: a worker's GPU calculates in what it was first asked for, and is tested once. */
+  app.testGpu = async (dtype) => {
+    if (app.selfTest && app.selfTest.dtype !== dtype) app.engine.renew();
+    if (app.selfTest?.dtype !== dtype) await selfTest(app, dtype);
+    if (app.selfTest.ok || dtype === 'f32') return app.selfTest.ok;
+    app.only32 = true;
+    weights();
+    return app.testGpu('f32');
   };
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
   if (adapter) {
@@ -29,7 +33,7 @@ export async function setUpDevice(app, asked) {
       find('device').value = 'cpu';
       if (asked !== 'cpu') tell(app, 'This browser’s GPU is one in software, slower than the CPU, which is used instead.');
     } else if (asked !== 'cpu') {
-      await app.testGpu();
+      await app.testGpu('f32');
     }
   } else {
     find('adapter').textContent = 'No GPU: this browser offers no WebGPU adapter.';
@@ -39,13 +43,17 @@ export async function setUpDevice(app, asked) {
   else if (asked === 'cpu') find('device').value = 'cpu';
   const weights = () => {
     const gpu = find('device').value === 'webgpu';
-    find('weights').disabled = gpu;
-    if (gpu) find('weights').value = 'f32';
+    const known = gpu ? ['f32', ...(adapter?.features.has('shader-f16') && !app.only32 ? ['f16'] : [])] : ['f32', 'f16', 'int8', 'int4'];
+    for (const option of find('weights').options) option.disabled = !known.includes(option.value);
+    if (!known.includes(find('weights').value)) find('weights').value = 'f32';
     const kept = find('weights').value;
     find('weights-note').textContent = {
       f32: '',
-      f16: 'f16 halves the memory of the matrices; each weight is off by up to 0.05 % of itself.',
+      f16: gpu
+        ? 'In f16 the GPU keeps and computes everything in 16 bits: half the memory; results are off by some 0.1 %, and sampled music may go another way.'
+        : 'f16 halves the memory of the matrices; each weight is off by up to 0.05 % of itself.',
       int8: 'int8 takes a quarter of the memory of the matrices; each weight is off by up to 0.4 % of the largest of its group of 64.',
+      int4: 'int4 takes a seventh of the memory of the matrices; products are off by some 9 %: the music is another, and rougher.',
     }[kept];
   };
   find('device').onchange = find('weights').onchange = weights;
@@ -56,25 +64,27 @@ export async function setUpDevice(app, asked) {
   };
 }
 
-async function selfTest(app) {
+async function selfTest(app, dtype) {
   const { find } = app;
   find('model-state').textContent = 'Comparing the GPU with the CPU, which takes some seconds when shaders are compiled for the first time …';
   find('self-test').textContent = 'Comparing the GPU with the CPU …';
   try {
-    const report = await app.engine.call('selfTest');
-    app.selfTest = report;
+    const report = await app.engine.call('selfTest', { dtype });
+    app.selfTest = { dtype, ...report };
     const found = report.blocks.map(({ name, error }) => `${name} ${error.toExponential(1)}`).join(', ');
-    find('self-test').textContent = `Self-test ${report.ok ? 'passed' : 'failed'}: largest difference between GPU and CPU, relative to the largest number: ${found} (allowed: ${report.bound.toExponential(0)}).`;
-    if (!report.ok) {
-      refuse(app);
-      tell(app, `This GPU computes something else than the CPU (${found}), so that its music would be noise. The CPU is used instead.`);
-    }
+    find('self-test').textContent = `Self-test in ${dtype} ${report.ok ? 'passed' : 'failed'}: largest difference between GPU and CPU, relative to the largest number: ${found} (allowed: ${report.bound.toExponential(0)}).`;
+    if (!report.ok) fail(app, dtype, `This GPU computes something else than the CPU (${found}), so that its music would be noise.`);
   } catch (error) {
-    app.selfTest = { ok: false, error: error.message };
+    app.selfTest = { dtype, ok: false, error: error.message };
     find('self-test').textContent = `The self-test did not finish: ${error.message}`;
-    refuse(app);
-    tell(app, 'The GPU failed its self-test, so the CPU is used instead. See the tab Device.');
+    fail(app, dtype, 'The GPU failed its self-test, see the tab Device.');
   }
+}
+
+/** The next best. */
+function fail(app, dtype, why) {
+  if (dtype === 'f32') refuse(app);
+  tell(app, `${why} ${dtype === 'f32' ? 'The CPU is used instead.' : 'It calculates in 32 bits instead.'}`);
 }
 
 /** No music on this GPU. */

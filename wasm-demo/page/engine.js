@@ -87,10 +87,16 @@ export class Engine {
     this.restart({
       message: this.full === null ? `The engine stopped: ${message}` : `This tab's memory is full: ${megabytes(this.full)} more were wanted.`,
       hint: memory
-        ? 'The model or the music may be too large for this tab’s memory: close other tabs, make shorter music, keep the weights in f16 or int8 on the CPU, or use a smaller model.'
+        ? 'The model or the music may be too large for this tab’s memory: close other tabs, make shorter music, keep the weights in f16, int8 or int4, or use a smaller model.'
         : 'It was started again. If this happens on the GPU only, choose the CPU.',
       fatal: true,
     });
+  }
+
+  /** Another worker in place of one that has nothing to do. */
+  renew() {
+    this.worker.terminate();
+    this.start();
   }
 
   restart(error) {

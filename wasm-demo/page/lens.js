@@ -77,7 +77,7 @@ export function setUpLens(app) {
     [...find('readings').tBodies[0].rows].forEach((row, index) => {
       const { top, ndcg } = judged[index];
       const [hears, recognised] = row.querySelectorAll('.judged');
-      hears.textContent = `${top[0][0]}, ${(100 * top[0][1]).toFixed(0)} %`;
+      hears.textContent = `${top[0][0]}, ${(100 * top[0][1]).toFixed(0)}\u00a0%`;
       hears.title = top.map(([name, probability]) => `${name} ${(100 * probability).toFixed(1)} %`).join(', ');
       recognised.textContent = concept ? ndcg[concept].toFixed(3) : '';
     });
@@ -107,7 +107,7 @@ export function setUpLens(app) {
     for (const reading of lens.readings) {
       const row = body.insertRow();
       row.insertCell().textContent = reading.layer;
-      row.insertCell().textContent = `${(100 * reading.agrees).toFixed(0)} %`;
+      row.insertCell().textContent = `${(100 * reading.agrees).toFixed(0)}\u00a0%`;
       row.insertCell().textContent = reading.rank.toFixed(1);
       row.insertCell().textContent = reading.entropy.toFixed(3);
       row.insertCell().textContent = reading.kl.toFixed(4);

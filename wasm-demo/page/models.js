@@ -110,9 +110,9 @@ export async function setUpModels(app, asked) {
   }
 
   async function load() {
-    if (find('device').value === 'webgpu' && !(await app.testGpu())) find('device').onchange();
-    const choice = { value: find('model').value, device: find('device').value, weights: find('weights').value };
     app.about = app.piece = app.edits = app.probes = app.loaded = null;
+    if (find('device').value === 'webgpu' && !(await app.testGpu(find('weights').value))) find('device').onchange();
+    const choice = { value: find('model').value, device: find('device').value, weights: find('weights').value };
     find('model-state').textContent = 'Loading …';
     const began = performance.now();
     const about = await app.run('Loading the model', () => engine.call('load', { source: source(choice.value), device: choice.device, weights: choice.weights }));

@@ -53,10 +53,10 @@ const ready = () =>
 const about = (piece) => JSON.parse(piece.about());
 
 const actions = {
-  /** The GPU against the CPU. */
-  async selfTest() {
+  /** The GPU, calculating in `dtype`, against the CPU. */
+  async selfTest({ dtype }) {
     await ready();
-    return JSON.parse(await self_test());
+    return JSON.parse(await self_test(dtype));
   },
 
   /** Loads a model: `{source, device, weights}`, `source` being files, a stored model, or the address of a small one. */

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use tonoscope_backends::{Opened, Request, WeightFormat, open, open_browser_gpu};
+use tonoscope_backends::{Dtype, Opened, Request, WeightFormat, open, open_browser_gpu};
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
@@ -11,30 +11,34 @@ use crate::{
 };
 
 thread_local! {
-    /// The GPU, once it was opened: a browser's runtime is set up once.
-    static GPU: RefCell<Option<Opened>> = const { RefCell::new(None) };
+    /// The GPU, once it was opened, and what it calculates in: a browser's runtime is set up once.
+    static GPU: RefCell<Option<(Dtype, Opened)>> = const { RefCell::new(None) };
 }
 
-/// Opens the GPU and compares it with the CPU on a small model with random weights: JSON with the largest error of each
+/// Opens the GPU to calculate in `dtype` (`f32`, `f16`) and compares it with the CPU on a small model with random weights: JSON with the largest error of each
 /// block relative to its largest number, and whether all are within `bound`.
 ///
 /// # Errors
 /// If there is no GPU, or it stops working on the way.
 #[wasm_bindgen]
-pub async fn self_test() -> Result<String, JsError> {
-    let gpu = gpu().await?;
+pub async fn self_test(dtype: String) -> Result<String, JsError> {
+    let dtype = dtype.parse().map_err(failed)?;
+    let gpu = gpu(dtype).await?;
     let cpu = cpu(WeightFormat::F32)?;
-    let report = compare(&gpu.placement, &cpu.placement).await?;
+    let report = compare(&gpu.placement, &cpu.placement, dtype).await?;
     serde_json::to_string(&report).map_err(failed)
 }
 
-/// `cpu`, or `webgpu`; on the CPU matrices are kept as `weights` says.
+/// `cpu`, or `webgpu`; on the CPU matrices are kept as `weights` says, on the GPU everything is of that type.
 pub(crate) async fn opened(device: &str, weights: &str) -> Result<Opened, JsError> {
     let weights: WeightFormat = weights.parse().map_err(failed)?;
     match device {
         "cpu" => cpu(weights),
-        "webgpu" if weights == WeightFormat::F32 => gpu().await,
-        "webgpu" => Err(misuse(format!("on the GPU weights are kept as f32, not as {weights}"))),
+        "webgpu" => match weights {
+            WeightFormat::F32 => gpu(Dtype::F32).await,
+            WeightFormat::F16 => gpu(Dtype::F16).await,
+            other => Err(misuse(format!("on the GPU weights are kept as f32 or f16, not as {other}"))),
+        },
         other => Err(misuse(format!("no device `{other}`; there are `cpu` and `webgpu`"))),
     }
 }
@@ -43,11 +47,15 @@ fn cpu(weights: WeightFormat) -> Result<Opened, JsError> {
     open(&Request { weights, name: "cpu".parse().map_err(failed)?, ..Request::default() }).map_err(failed)
 }
 
-async fn gpu() -> Result<Opened, JsError> {
-    if let Some(opened) = GPU.with_borrow(Clone::clone) {
-        return Ok(opened);
+async fn gpu(dtype: Dtype) -> Result<Opened, JsError> {
+    match GPU.with_borrow(Clone::clone) {
+        Some((fixed, opened)) if fixed == dtype => return Ok(opened),
+        Some((fixed, _)) => {
+            return Err(misuse(format!("in this worker the GPU calculates in {fixed}, not in {dtype}")));
+        }
+        None => {}
     }
-    let opened = open_browser_gpu().await.map_err(failed)?;
-    GPU.set(Some(opened.clone()));
+    let opened = open_browser_gpu(dtype).await.map_err(failed)?;
+    GPU.set(Some((dtype, opened.clone())));
     Ok(opened)
 }

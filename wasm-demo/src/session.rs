@@ -50,8 +50,8 @@ struct OpenRequest {
 
 #[wasm_bindgen]
 impl Session {
-    /// Loads a model; `request` is JSON: `device` (`cpu`, `webgpu`), `weights` (`f32`, `f16`, `int8`; the latter two on
-    /// the CPU only) and `shards` (`name`, `file`, `bytes` of each).
+    /// Loads a model; `request` is JSON: `device` (`cpu`, `webgpu`), `weights` (`f32`, `f16`, `int8`, `int4`; the latter two on
+    /// the CPU only, and one of the others per worker on the GPU) and `shards` (`name`, `file`, `bytes` of each).
     ///
     /// # Errors
     /// Says which file or tensor is at fault.
