@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """How often a MusicGen plays what it was asked for, by a classifier's ears: the table in data/models/README.md.
 
-    python3 data/training/asked.py TONOSCOPE FOLDER [--prompts 10] [--seeds 1] [--guidance 3] [--model M] [--judge J]
+    python3 data/training/asked.py TONOSCOPE FOLDER [--prompts 10] [--seeds 1] [--guidance 3] [--alone] [--model M] [--judge J]
 
 Of each concept's prompts, N are played, evenly spaced among the first 100 of the template's order, 4 s each. A concept is heard
-if the mean logit of its relevant classes is the highest of all concepts in its slot (of instruments, the flute's too). Needs
-nothing but Python; FOLDER takes the music.
+if the mean logit of its relevant classes is the highest of all concepts in its slot (of instruments, the flute's too). With
+--alone instruments are asked for without a genre. Needs nothing but Python; FOLDER takes the music.
 """
 
 import argparse
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from tools import read_tensor, told
 
+MOODS = ["happy", "emotional", "groovy", "energetic", "passionate"]
+TEMPI = ["slow", "fast", "medium", "slow to medium", "medium to fast"]
 FLUTE = {"name": "flute", "slot": "INSTRUMENTS", "relevant": ["Flute"], "prompts": []}
 
 
@@ -25,6 +27,12 @@ def logits(path):
     return [values[at : at + width] for at in range(0, len(values), width)]
 
 
+def alone(instrument, count):
+    """Prompts for an instrument and nothing else: every mood before one comes again, in another tempo."""
+    pairs = [(mood, TEMPI[(row + at) % len(TEMPI)]) for row in range(len(TEMPI)) for at, mood in enumerate(MOODS)]
+    return [f"Compose a {mood} piece for solo {instrument}. Use a {tempo} tempo." for mood, tempo in pairs[:count]]
+
+
 def main():
     """Play, listen, count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,6 +41,7 @@ def main():
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--alone", action="store_true")
     parser.add_argument("--model", default="musicgen-nano")
     parser.add_argument("--judge", default="passt-nano")
     arguments = parser.parse_args()
@@ -40,14 +49,18 @@ def main():
               (Path(__file__).parents[1] / "audioset_labels.csv").read_text().splitlines()[1:]]
     template = json.loads(told(arguments.tonoscope, "prompts", "template", "--concepts", "all", "--json"))
     concepts = template["concepts"] + [FLUTE]
-    asked = [(concept, concept["prompts"][at * 100 // arguments.prompts])
-             for concept in template["concepts"] for at in range(arguments.prompts)]
+    spaced = range(0, 100, max(1, 100 // arguments.prompts))
+    asked = []
+    for concept in template["concepts"]:
+        solo = arguments.alone and concept["slot"] == "INSTRUMENTS"
+        chosen = alone(concept["name"], arguments.prompts) if solo else [concept["prompts"][at] for at in spaced]
+        asked += [(concept, prompt) for prompt in chosen[: arguments.prompts]]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     listed = arguments.folder / "prompts.txt"
     listed.write_text("".join(f"{prompt}\n" for _, prompt in asked))
     heard = {}
     for seed in range(arguments.seeds):
-        out = arguments.folder / f"guidance_{arguments.guidance:g}_seed_{seed}"
+        out = arguments.folder / f"{'alone_' if arguments.alone else ''}guidance_{arguments.guidance:g}_seed_{seed}"
         told(arguments.tonoscope, "generate", "--model", arguments.model, "--prompts", listed, "--duration", 4, "--seed", seed,
              "--guidance", arguments.guidance, "--batch-size", 8, "--device", "cpu", "--out", out)
         sounds = sorted(out.glob("piece_*.wav"))
@@ -64,7 +77,7 @@ def main():
             heard.setdefault(name, []).append(sum(hits) / len(hits))
     seeds = [sum(rates[seed] for rates in heard.values()) / len(heard) for seed in range(arguments.seeds)]
     means = {name: round(sum(rates) / len(rates), 3) for name, rates in heard.items()}
-    print(json.dumps({"guidance": arguments.guidance, "mean": round(sum(seeds) / len(seeds), 3), "seeds": seeds, **means}))
+    print(json.dumps({"guidance": arguments.guidance, "mean": round(sum(seeds) / len(seeds), 3), "seeds": seeds, "alone": arguments.alone, **means}))
 
 
 if __name__ == "__main__":

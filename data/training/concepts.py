@@ -21,6 +21,14 @@ from tools import read_tensor, rows, told, write_tensor
 HERE = Path(__file__).parent
 FAMILIES = ["is_guitar", "is_keyboard", "is_brass", "is_string", "is_flute"]
 
+NUMBERS = {"accuracy": "acc", "balanced_accuracy": "balanced_acc", "auroc": "auroc"}
+
+
+def mean(cells):
+    """The mean of those that are there: of one class alone there is no AUROC."""
+    numbers = [float(cell) for cell in cells if cell]
+    return round(sum(numbers) / len(numbers), 3) if numbers else None
+
 
 def embedded(program, folder, clap, per_program, *soundfont):
     """Notes of a soundfont, cut into concepts, and their vectors; which program each instrument is."""
@@ -76,10 +84,10 @@ def main():
             split[table.stem] = {"train": parts[0], "test": parts[1]}
     (folder / "split.json").write_text(json.dumps(split))
 
-    moods, genres = ["happy", "sad"], ["pop", "rock", "electronic", "jazz", "classical", "hiphop"]
+    moods, tempi = ["happy", "emotional", "groovy", "energetic", "passionate"], ["slow", "medium", "fast"]
     instruments = ["guitar", "piano", "trumpet", "violin", "flute"]
-    asked = [f"Compose a {mood} {genre} piece, with a {instrument} melody. Use a medium tempo."
-             for mood, genre, instrument in itertools.product(moods, genres, instruments)][: arguments.prompts]
+    asked = [f"Compose a {mood} piece for solo {instrument}. Use a {tempo} tempo."
+             for tempo, mood, instrument in itertools.product(tempi, moods, instruments)][: arguments.prompts]
     prompts = folder / "prompts.txt"
     prompts.write_text("".join(f"{prompt}\n" for prompt in asked))
     annotations = folder / "annotations.json"
@@ -100,11 +108,9 @@ def main():
         steps = {}
         for line in results:
             if line["class_model_type"] == kind and line["concept"] in FAMILIES:
-                numbers = [float(line[key] or "nan") for key in ("acc", "balanced_acc", "auroc")]
-                steps.setdefault(int(line["diff_step"]), []).append(numbers)
+                steps.setdefault(int(line["diff_step"]), []).append(line)
         report["trajectory"][kind] = {
-            step: dict(zip(("accuracy", "balanced_accuracy", "auroc"), (round(sum(of) / len(of), 3) for of in zip(*found))))
-            for step, found in sorted(steps.items())
+            step: {name: mean(line[key] for line in lines) for name, key in NUMBERS.items()} for step, lines in sorted(steps.items())
         }
 
     if arguments.soundfont:

@@ -1,10 +1,10 @@
 //! `tonoscope concepts`: exact counts of the real tables, and sets of notes that come out the same every time.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::{says, stderr, stdout, tonoscope};
+use super::{rows, says, stderr, stdout, tonoscope};
 
 /// Path of a real input, or `None` where there is none: says so.
 pub(super) fn shared(name: &str) -> Option<String> {
@@ -30,11 +30,6 @@ fn refused(args: &[&str]) -> (i32, String) {
 
 fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().unwrap().to_owned()
-}
-
-/// Rows of a CSV file by the names of its columns.
-fn rows(file: &str) -> Vec<BTreeMap<String, String>> {
-    csv::Reader::from_path(file).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
 }
 
 /// `examples.json` of notes of two families, some of them dark.
@@ -85,7 +80,7 @@ fn counts_of_the_published_annotations_are_the_published_ones() {
         "negatives": 4655, "published_negatives": 4669, "negatives_difference": 14, "both": 0,
     });
     assert_eq!(harmonic, &expected);
-    let table = rows(&path(folder.path(), "counts/generated_counts.csv"));
+    let table = rows(path(folder.path(), "counts/generated_counts.csv"));
     assert_eq!((table.len(), table[12]["negatives_difference"].as_str()), (28, "14"));
     let written: Value = serde_json::from_slice(&fs::read(path(folder.path(), "counts/counts.json")).unwrap()).unwrap();
     assert_eq!(written, report);
@@ -101,7 +96,7 @@ fn notes_of_the_test_split_are_counted_on_three_sides() {
     let text = run(&["concepts", "counts", "--notes-too", "--notes", &notes, "--out", &out]);
     assert!(text.starts_with("notes: 4096\n"), "{text}");
     assert!(text.ends_with("no note has is_synth_lead, is_techno\n"), "{text}");
-    let table = rows(&path(folder.path(), "counts/note_counts.csv"));
+    let table = rows(path(folder.path(), "counts/note_counts.csv"));
     assert_eq!(table.len(), 28);
     let brass = &table[0];
     assert_eq!(
@@ -125,7 +120,7 @@ fn a_set_is_balanced_and_the_same_whatever_the_order_of_the_notes() {
     let (_, b) = build(&other, "b", &[]);
     let read = |out: &str, name: &str| fs::read_to_string(Path::new(out).join(name)).unwrap();
     assert_eq!(read(&a, "is_warm.csv"), read(&b, "is_warm.csv"));
-    let warm = rows(&path(Path::new(&a), "is_warm.csv"));
+    let warm = rows(path(Path::new(&a), "is_warm.csv"));
     // 10 are dark, 20 are not.
     assert_eq!(warm.len(), 20);
     assert!(warm[..10].iter().all(|row| row["binary_class"] == "1" && row["binary_class_str"] == "positive"));
@@ -145,7 +140,7 @@ fn a_set_is_balanced_and_the_same_whatever_the_order_of_the_notes() {
     // Fewer, and others with another seed.
     let (_, c) = build(&one, "c", &["--most", "4", "--concepts", "is_warm"]);
     let (_, d) = build(&one, "d", &["--most", "4", "--concepts", "is_warm", "--seed", "1"]);
-    let few = rows(&path(Path::new(&c), "is_warm.csv"));
+    let few = rows(path(Path::new(&c), "is_warm.csv"));
     assert_eq!(few.len(), 8);
     assert_eq!(
         few[..4].iter().map(|row| &row["note_str"]).collect::<Vec<_>>(),
@@ -172,7 +167,7 @@ fn own_concepts_are_built_like_the_published_ones() {
     fs::write(&tables, &text).unwrap();
     let args = ["concepts", "build", "--notes", &notes, "--tables", &tables, "--out", &out];
     run(&args);
-    assert_eq!(rows(&path(Path::new(&out), "low.csv")).len(), 30, "text columns are matched by substring");
+    assert_eq!(rows(path(Path::new(&out), "low.csv")).len(), 30, "text columns are matched by substring");
     let unknown = refused(&[&args[..], &["--concepts", "lo"]].concat());
     says(&unknown, 2, &["no concept is called `lo`; the nearest is `low`"]);
     fs::write(&tables, text.replace("instrument_family_str", "family")).unwrap();

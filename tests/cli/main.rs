@@ -31,7 +31,8 @@ mod resume;
 mod train;
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -76,6 +77,11 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The lines of a table, by the names of its columns.
+fn rows(table: impl AsRef<Path>) -> Vec<BTreeMap<String, String>> {
+    csv::Reader::from_path(table).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
 }
 
 /// Checks the status and message of a run that failed.

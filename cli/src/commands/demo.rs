@@ -37,8 +37,8 @@ const SEED: &str = "--seed=7";
 
 /// What the six steps make music of: an instrument of each of five families.
 const INSTRUMENTS: [&str; 5] = ["guitar", "piano", "trumpet", "violin", "flute"];
-/// In these genres.
-const GENRES: [&str; 2] = ["pop", "classical"];
+/// In these moods.
+const MOODS: [&str; 2] = ["happy", "emotional"];
 /// Where these prompts lie in the folder.
 const PROMPTS: &str = "six-steps/prompts.txt";
 
@@ -173,8 +173,7 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<()> {
 
 /// What the six steps begin with.
 fn prompts() -> Vec<String> {
-    let prompt = |genre: &str, instrument: &str| {
-        format!("Compose a happy {genre} piece, with a {instrument} melody. Use a medium tempo.")
-    };
-    INSTRUMENTS.iter().flat_map(|instrument| GENRES.map(|genre| prompt(genre, instrument))).collect()
+    let prompt =
+        |mood: &str, instrument: &str| format!("Compose a {mood} piece for solo {instrument}. Use a medium tempo.");
+    INSTRUMENTS.iter().flat_map(|instrument| MOODS.map(|mood| prompt(mood, instrument))).collect()
 }
