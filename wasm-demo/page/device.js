@@ -53,7 +53,7 @@ export async function setUpDevice(app, asked) {
         ? 'In f16 the GPU keeps and computes everything in 16 bits: half the memory; results are off by some 0.1 %, and sampled music may go another way.'
         : 'f16 halves the memory of the matrices; each weight is off by up to 0.05 % of itself.',
       int8: 'int8 takes a quarter of the memory of the matrices; each weight is off by up to 0.4 % of the largest of its group of 64.',
-      int4: 'int4 takes a seventh of the memory of the matrices; products are off by some 9 %: the music is another, and rougher.',
+      int4: 'int4 takes a seventh of the memory of the matrices; products are off by some 8 %: the music is another, and rougher.',
     }[kept];
   };
   find('device').onchange = find('weights').onchange = weights;

@@ -68,8 +68,7 @@ fn a_solo_is_the_melody_of_its_phrase_alone() {
         let melody: Vec<Note> = whole.notes.iter().copied().filter(|note| note.channel == MELODY).collect();
         assert!(!whole.solo && whole.notes.len() > melody.len());
         assert_eq!((solo.notes, solo.solo), (melody, true));
-        let solo = Phrase { notes: vec![], ..whole.clone() };
-        let solo = Phrase { solo: true, ..solo };
+        let solo = Phrase { notes: vec![], solo: true, ..whole.clone() };
         let captions: std::collections::BTreeSet<String> =
             (0..2 * CAPTION_VARIANTS).map(|at| caption(&solo, at)).collect();
         assert!(captions.len() >= 6, "{captions:?}");
