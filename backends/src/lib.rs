@@ -11,7 +11,7 @@ mod format;
 
 #[cfg(all(target_arch = "wasm32", feature = "webgpu"))]
 pub use browser::open_browser_gpu;
-pub use cpu::CpuPacker;
+pub use cpu::{CpuPacker, Crew, Member};
 pub use devices::{
     Api, Backend, DeviceError, DeviceInfo, DeviceName, Dtype, Kind, Opened, Request, backends, list, open,
 };

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorOf, fill, furthest, generate, idle, loaded, open, readSafetensors, readWav, withBrowser, withServer } from './browser.mjs';
+import { crewTests } from './crew.mjs';
 import { faultTests } from './faults.mjs';
 import { judgeTests } from './judge.mjs';
 import { modelTests } from './models.mjs';
@@ -334,6 +335,7 @@ if (!only) {
     await modelTests({ browser, page, check, same, GREEDY });
     await judgeTests({ browser, page, check, GREEDY });
   });
+  await crewTests({ page, check, nano: all.nano, GREEDY });
   await faultTests({ page, check, same, GREEDY });
 }
 writeFileSync(join(shots, 'report.txt'), `${report.join('\n')}\n`);

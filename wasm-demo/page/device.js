@@ -3,6 +3,11 @@
 /** Limits that say something about models. */
 const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupStorageSize', 'maxComputeWorkgroupsPerDimension'];
 
+/** More threads than this wait for memory and for each other. */
+const MOST_THREADS = 8;
+/** Half of the cores, for all wait for the one that something else keeps from its work; no more than mostly help. */
+const usualThreads = (cores) => Math.min(4, Math.ceil(cores / 2));
+
 export async function setUpDevice(app, asked) {
   const { find } = app;
   app.gpu = false;
@@ -41,8 +46,14 @@ export async function setUpDevice(app, asked) {
   }
   if (!app.gpu) refuse(app);
   else if (asked === 'cpu') find('device').value = 'cpu';
+  // Workers share memory where the server allows it; each holds a part of the matrices.
+  const cores = navigator.hardwareConcurrency ?? 1;
+  const most = globalThis.crossOriginIsolated ? Math.min(cores, MOST_THREADS) : 1;
+  for (let threads = 1; threads <= most; threads++) find('threads').add(new Option(threads));
+  find('threads').value = Math.min(most, usualThreads(cores));
   const weights = () => {
     const gpu = find('device').value === 'webgpu';
+    find('threads-label').hidden = gpu || most === 1;
     const known = gpu ? ['f32', ...(adapter?.features.has('shader-f16') && !app.only32 ? ['f16'] : [])] : ['f32', 'f16', 'int8', 'int4'];
     for (const option of find('weights').options) option.disabled = !known.includes(option.value);
     if (!known.includes(find('weights').value)) find('weights').value = 'f32';

@@ -112,10 +112,10 @@ export async function setUpModels(app, asked) {
   async function load() {
     app.about = app.piece = app.edits = app.probes = app.loaded = null;
     if (find('device').value === 'webgpu' && !(await app.testGpu(find('weights').value))) find('device').onchange();
-    const choice = { value: find('model').value, device: find('device').value, weights: find('weights').value };
+    const choice = { value: find('model').value, device: find('device').value, weights: find('weights').value, threads: Number(find('threads').value) };
     find('model-state').textContent = 'Loading …';
     const began = performance.now();
-    const about = await app.run('Loading the model', () => engine.call('load', { source: source(choice.value), device: choice.device, weights: choice.weights }));
+    const about = await app.run('Loading the model', () => engine.call('load', { source: source(choice.value), device: choice.device, weights: choice.weights, threads: choice.threads }));
     if (!about) {
       find('model-state').textContent = 'No model is loaded.';
       app.update();
@@ -126,7 +126,7 @@ export async function setUpModels(app, asked) {
     find('guidance').placeholder = `the model's, ${about.guidance}`;
     find('model-state').textContent =
       `Ready: ${about.layers} layers of width ${about.width}, ${about.codebooks} codebooks, ${about.channels === 2 ? 'stereo' : 'mono'} at ${about.sample_rate} Hz, on the ` +
-      `${choice.device === 'webgpu' ? 'GPU' : 'CPU'} (${about.weights}), loaded in ${((performance.now() - began) / 1000).toFixed(1)} s.`;
+      `${choice.device === 'webgpu' ? 'GPU' : 'CPU'} (${about.weights}${about.threads > 1 ? `, ${about.threads} threads` : ''}), loaded in ${((performance.now() - began) / 1000).toFixed(1)} s.`;
     app.onLoaded.forEach((tell) => tell(about));
     app.update();
     await app.showMemory();

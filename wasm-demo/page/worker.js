@@ -1,6 +1,7 @@
 // Everything that takes time: the wasm package, and the files that it reads.
 
 import init, { Digest, Session, self_test, start } from './pkg/tonoscope_wasm.js';
+import { gather } from './crew.js';
 import * as store from './store.js';
 
 /** Larger than any tensor of a MusicGen; what asks for more is a damaged file. */
@@ -42,13 +43,29 @@ globalThis.tonoscopeHost = {
   full: (bytes) => post({ kind: 'full', bytes }),
 };
 
+/** The package's code, which all workers share. */
+async function compiled() {
+  const address = new URL('./pkg/tonoscope_wasm_bg.wasm', import.meta.url);
+  const response = await fetch(address);
+  // Not every server knows what wasm is.
+  if (response.headers.get('content-type') === 'application/wasm') return WebAssembly.compileStreaming(response);
+  return WebAssembly.compile(await response.arrayBuffer());
+}
+
 let started = null;
 /** The package, compiled when it is first needed: a worker that only fetches files does without. */
 const ready = () =>
-  (started ??= init().then((wasm) => {
+  (started ??= compiled().then(async (module) => {
+    const wasm = await init({ module_or_path: module });
     start();
-    return wasm;
+    return { module, memory: wasm.memory };
   }));
+
+/** One of the workers that help has broken down, and what it held with it. */
+function lost(message) {
+  globalThis.tonoscopeHost.panicked(message);
+  throw new WebAssembly.RuntimeError(message);
+}
 
 const about = (piece) => JSON.parse(piece.about());
 
@@ -59,9 +76,9 @@ const actions = {
     return JSON.parse(await self_test(dtype));
   },
 
-  /** Loads a model: `{source, device, weights}`, `source` being files, a stored model, or the address of a small one. */
-  async load({ source, device, weights }) {
-    await ready();
+  /** Loads a model: `{source, device, weights, threads}`, `source` being files, a stored model, or the address of a small one; tests divide small matrices too. */
+  async load({ source, device, weights, threads, divideFrom }) {
+    const { module } = await ready();
     session?.free();
     session = null;
     files.length = 0;
@@ -85,8 +102,9 @@ const actions = {
       if (!file) throw new Problem(`There is no ${name}.`, 'The folder is not complete: fetch the model again, or copy the file.');
       return { name, file: files.push(file.blob) - 1, bytes: file.blob.size };
     });
-    session = await Session.open(JSON.stringify({ device, weights, shards }), config, generation, tokenizer);
-    return JSON.parse(session.about());
+    const members = await gather(device === 'cpu' ? threads - 1 : 0, module, lost);
+    session = await Session.open(JSON.stringify({ device, weights, members, divide_from: divideFrom, shards }), config, generation, tokenizer);
+    return { ...JSON.parse(session.about()), threads: members + 1 };
   },
 
   async generate(request) {

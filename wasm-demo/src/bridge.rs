@@ -87,3 +87,48 @@ fn message(error: &JsValue) -> String {
         None => error.as_string().unwrap_or_else(|| format!("{error:?}")),
     }
 }
+
+/// What this worker and those that help it say to each other: functions of the global `tonoscopeLine`, which `line.js` defines.
+/// Both sides wait where they have to.
+pub(crate) mod line {
+    use wasm_bindgen::prelude::wasm_bindgen;
+
+    #[wasm_bindgen]
+    extern "C" {
+        /// How many values fit.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn capacity() -> u32;
+
+        /// Tells a member to do something, once it has done what it was told before.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn tell(member: u32, command: u32, numbers: &[u32], values: &[f32]);
+
+        /// The values that a member has given, once it has done what it was told.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn answer(member: u32, values: &mut [f32]);
+
+        /// A member's next command.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn next() -> u32;
+
+        /// How many numbers come with it.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn count() -> u32;
+
+        /// The first of them.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn numbers(numbers: &mut [u32]);
+
+        /// The first of its values.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn take(values: &mut [f32]);
+
+        /// Leaves values to be fetched.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn give(values: &[f32]);
+
+        /// The command is carried out.
+        #[wasm_bindgen(js_namespace = tonoscopeLine)]
+        pub(crate) fn done();
+    }
+}

@@ -1,11 +1,12 @@
 //! The device of this worker.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
-use tonoscope_backends::{Dtype, Opened, Request, WeightFormat, open, open_browser_gpu};
+use tonoscope_backends::{CpuPacker, Dtype, Opened, Request, WeightFormat, open, open_browser_gpu};
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
+    crew::Workers,
     failure::{failed, misuse},
     self_test::compare,
 };
@@ -29,11 +30,16 @@ pub async fn self_test(dtype: String) -> Result<String, JsError> {
     serde_json::to_string(&report).map_err(failed)
 }
 
-/// `cpu`, or `webgpu`; on the CPU matrices are kept as `weights` says, on the GPU everything is of that type.
-pub(crate) async fn opened(device: &str, weights: &str) -> Result<Opened, JsError> {
+/// `cpu`, or `webgpu`; on the CPU matrices are kept as `weights` says and divided among `workers`, on the GPU everything is of
+/// that type.
+pub(crate) async fn opened(device: &str, weights: &str, workers: Workers) -> Result<Opened, JsError> {
     let weights: WeightFormat = weights.parse().map_err(failed)?;
     match device {
-        "cpu" => cpu(weights),
+        "cpu" => {
+            let mut opened = cpu(weights)?;
+            opened.placement.packer = Some(Arc::new(CpuPacker::new(weights).with_crew(Arc::new(workers))));
+            Ok(opened)
+        }
         "webgpu" => match weights {
             WeightFormat::F32 => gpu(Dtype::F32).await,
             WeightFormat::F16 => gpu(Dtype::F16).await,

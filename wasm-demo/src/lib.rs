@@ -8,6 +8,7 @@
 
 mod bridge;
 mod capture;
+mod crew;
 mod device;
 mod direction;
 mod failure;
@@ -24,6 +25,7 @@ mod self_test;
 mod session;
 mod startup;
 
+pub use crew::help;
 pub use device::self_test;
 pub use lens::Lens;
 pub use model::Digest;

@@ -15,6 +15,7 @@ use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
     bridge, capture,
+    crew::Workers,
     device::opened,
     direction::{self, DirectionRequest},
     failure::{failed, misuse, not_loaded},
@@ -45,13 +46,24 @@ pub struct Session {
 struct OpenRequest {
     device: String,
     weights: String,
+    #[serde(default)]
+    members: usize,
+    #[serde(default = "worth")]
+    divide_from: usize,
     shards: Vec<Shard>,
+}
+
+/// On two cores, a matrix of 512 × 512 is multiplied faster by two workers; one of half that size takes less time than they need
+/// to tell each other.
+fn worth() -> usize {
+    1 << 18
 }
 
 #[wasm_bindgen]
 impl Session {
     /// Loads a model; `request` is JSON: `device` (`cpu`, `webgpu`), `weights` (`f32`, `f16`, `int8`, `int4`; the latter two on
-    /// the CPU only, and one of the others per worker on the GPU) and `shards` (`name`, `file`, `bytes` of each).
+    /// the CPU only, and one of the others per worker on the GPU), `members` (workers that help on the CPU: 0), `divide_from`
+    /// (weights of a matrix from which on they do) and `shards` (`name`, `file`, `bytes` of each).
     ///
     /// # Errors
     /// Says which file or tensor is at fault.
@@ -63,7 +75,8 @@ impl Session {
     ) -> Result<Session, JsError> {
         let request: OpenRequest = serde_json::from_str(&request).map_err(failed)?;
         bridge::stage("loading");
-        let opened = opened(&request.device, &request.weights).await?;
+        let workers = Workers { members: request.members, least: request.divide_from };
+        let opened = opened(&request.device, &request.weights, workers).await?;
         let loaded = model::load(request.shards, &config, generation.as_deref(), &tokenizer, &opened.placement)?;
         let Opened { info, placement, .. } = opened;
         Ok(Self { loaded, device: info, weights: request.weights, edits: None, probes: None, judge: None, placement })

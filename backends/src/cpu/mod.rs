@@ -4,6 +4,7 @@
 //! Weights are kept in 32, 16, 8 or 4 bits; arithmetic is `f32`, with 8 and 4 bits in whole numbers. Convolutions are always of 32 bits.
 
 mod activations;
+mod crew;
 mod int4;
 mod int8;
 mod kernel;
@@ -23,29 +24,44 @@ use burn::{
 use half::f16;
 use tonoscope_core::checkpoint::{MatrixPacker, MatrixValues, PackedMatrix, PackedTaps, TapValues, gated_silu};
 
+pub use self::crew::{Crew, Member};
 use self::{
+    crew::Rest,
     pack::{Panel, Panels},
     taps::CpuTaps,
 };
 use crate::WeightFormat;
 
 /// Packs matrices for products on the CPU.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CpuPacker {
     format: WeightFormat,
+    crew: Option<Arc<dyn Crew>>,
 }
 
 impl CpuPacker {
     /// Keeps weights in `format`.
     #[must_use]
     pub fn new(format: WeightFormat) -> Self {
-        Self { format }
+        Self { format, crew: None }
+    }
+
+    /// Divides large matrices among `crew` and itself; no bit of a product depends on it.
+    #[must_use]
+    pub fn with_crew(self, crew: Arc<dyn Crew>) -> Self {
+        Self { crew: Some(crew), ..self }
     }
 }
 
 impl MatrixPacker for CpuPacker {
     fn pack(&self, shape: [usize; 2], values: MatrixValues<'_>) -> Arc<dyn PackedMatrix> {
-        Arc::new(CpuMatrix::new(self.format, shape, &values))
+        let format = match self.format {
+            WeightFormat::F16 if !pack::fits_f16(&values) => WeightFormat::F32,
+            format => format,
+        };
+        let given = self.crew.as_ref().and_then(|crew| Rest::new(crew, format, shape, &values));
+        let Some((own, rest)) = given else { return Arc::new(CpuMatrix::new(format, shape, &values)) };
+        Arc::new(CpuMatrix { rest: Some(rest), shape, ..CpuMatrix::new(format, [own, shape[1]], &values) })
     }
 
     fn pack_taps(&self, taps: TapValues) -> Arc<dyn PackedTaps> {
@@ -58,30 +74,31 @@ struct CpuMatrix {
     /// `[out, in]`
     shape: [usize; 2],
     format: WeightFormat,
+    /// Of the first outputs.
     panels: Arc<dyn Panel>,
+    /// How many those are.
+    own: usize,
+    rest: Option<Rest>,
 }
 
 impl fmt::Debug for CpuMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shape, format, panels } = self;
+        let Self { shape, format, panels, .. } = self;
         let bytes = panels.bytes();
-        f.debug_struct("CpuMatrix").field("shape", shape).field("format", format).field("bytes", &bytes).finish()
+        let fields = &mut f.debug_struct("CpuMatrix");
+        fields.field("shape", shape).field("format", format).field("bytes", &bytes).finish_non_exhaustive()
     }
 }
 
 impl CpuMatrix {
     fn new(format: WeightFormat, shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
-        let full = || -> Arc<dyn Panel> { Arc::new(Panels::f32(shape, values)) };
         let panels: Arc<dyn Panel> = match format {
-            WeightFormat::F32 => full(),
-            WeightFormat::F16 => match Panels::f16(shape, values) {
-                Some(panels) => Arc::new(panels),
-                None => full(),
-            },
+            WeightFormat::F32 => Arc::new(Panels::f32(shape, values)),
+            WeightFormat::F16 => Arc::new(Panels::f16(shape, values)),
             WeightFormat::Int8 => Arc::new(Panels::int8(shape, values)),
             WeightFormat::Int4 => Arc::new(Panels::int4(shape, values)),
         };
-        Self { shape, format, panels }
+        Self { shape, format, panels, own: shape[0], rest: None }
     }
 
     /// `x Wᵀ` of every one of `matrices`, which are of one width.
@@ -112,13 +129,19 @@ impl CpuMatrix {
         number: impl Fn(T) -> f32,
         element: impl Fn(Vec<f32>) -> Vec<T>,
     ) -> Vec<Tensor<2>> {
-        let width = matrices.first().map_or(0, |matrix| matrix.shape[1]);
-        let factors: Vec<_> = matrices.iter().map(|matrix| (&matrix.panels, matrix.shape[0])).collect();
+        let products = if let Some(crew) = crew::of(matrices) {
+            let x: Vec<_> = x.iter().map(|x| number(*x)).collect();
+            crew::multiply(&*crew, matrices, &x, rows)
+        } else {
+            let width = matrices.first().map_or(0, |matrix| matrix.shape[1]);
+            let factors: Vec<_> = matrices.iter().map(|matrix| (&matrix.panels, matrix.own)).collect();
+            product::multiply(&factors, width, x, rows, number)
+        };
         let tensor = |(y, matrix): (Vec<f32>, &&Self)| {
             let y = TensorData::new(element(y), [rows, matrix.shape[0]]);
             Tensor::<2, Float>::from_primitive::<Flex>(FlexTensor::from_data(y))
         };
-        product::multiply(&factors, width, x, rows, number).into_iter().zip(matrices).map(tensor).collect()
+        products.into_iter().zip(matrices).map(tensor).collect()
     }
 }
 

@@ -70,23 +70,24 @@ impl Panels<Whole<Int4>> {
 }
 
 impl Panels<Exact<f16>> {
-    /// `None` if a number is too large for 16 bits.
-    pub(super) fn f16(shape: [usize; 2], values: &MatrixValues<'_>) -> Option<Self> {
-        // Half way from the largest number to the next: what is smaller is rounded to the largest.
-        let too_large = |value: f32| value.is_finite() && value.abs() >= 65_520.0;
-        let overflow = match values {
-            MatrixValues::F32(values) => values.par_iter().any(|value| too_large(*value)),
-            MatrixValues::Bf16(values) => values.par_iter().any(|value| too_large(value.to_f32())),
-            MatrixValues::F16(_) => false,
-        };
-        if overflow {
-            return None;
-        }
-        Some(Self::new(shape, values, |weights| {
+    /// Of numbers that [fit](fits_f16).
+    pub(super) fn f16(shape: [usize; 2], values: &MatrixValues<'_>) -> Self {
+        Self::new(shape, values, |weights| {
             let mut rounded = [[f16::ZERO; WIDTH]; BLOCK];
             rounded.as_flattened_mut().convert_from_f32_slice(weights.as_flattened());
             Exact(rounded)
-        }))
+        })
+    }
+}
+
+/// Whether all numbers are finite in 16 bits.
+pub(super) fn fits_f16(values: &MatrixValues<'_>) -> bool {
+    // Half way from the largest number to the next: what is smaller is rounded to the largest.
+    let fits = |value: f32| value.abs() < 65_520.0;
+    match values {
+        MatrixValues::F32(values) => values.par_iter().all(|value| fits(*value)),
+        MatrixValues::Bf16(values) => values.par_iter().all(|value| fits(value.to_f32())),
+        MatrixValues::F16(values) => values.par_iter().all(|value| value.is_finite()),
     }
 }
 

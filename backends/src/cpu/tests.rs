@@ -125,8 +125,11 @@ fn numbers_that_are_none_stay_visible() {
 
 #[test]
 fn what_is_too_large_for_half_precision_is_kept_whole() {
-    let y = product(&matrix(WeightFormat::F16, [1, 1], &[1e6]), &[1.0], 1);
-    assert_eq!(y, [1e6]);
+    for large in [1e6, f32::INFINITY] {
+        let matrix = CpuPacker::new(WeightFormat::F16).pack([1, 1], MatrixValues::F32([large].as_slice().into()));
+        let y = matrix.product(Tensor::<2>::ones([1, 1], &Device::flex()));
+        assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [large]);
+    }
 }
 
 #[test]

@@ -62,13 +62,14 @@ function agreement(captured, theirs) {
 }
 
 async function compare(tab, device, threads) {
-  const ours = await side(tab, `ours&device=${device}`);
+  const ours = await side(tab, `ours&device=${device}&threads=${threads}`);
   const theirs = await side(tab, `theirs&device=${device === 'cpu' ? 'wasm' : 'webgpu'}&threads=${threads}`);
   const { codes, captures } = await ours.ask('logits', { ...REQUEST, seconds: 0.1 });
   const off = agreement(captures, await theirs.ask('logits', codes));
   assert.ok(off <= BOUND, `the logits differ by ${off} of the largest`);
-  const used = await theirs.ask('threads');
-  console.log(`${device}: logits agree within ${off.toExponential(1)} of the largest; onnxruntime-web on ${used} ${used === 1 ? 'thread' : 'threads'}`);
+  assert.equal(await ours.ask('threads'), threads);
+  assert.equal(await theirs.ask('threads'), threads);
+  console.log(`${device}: logits agree within ${off.toExponential(1)} of the largest; both on ${threads} ${threads === 1 ? 'thread' : 'threads'}`);
   const frames = Math.round(REQUEST.seconds * FRAME_RATE);
   // Any tokens take as long.
   const tokens = Array.from({ length: about.codebooks * frames }, (_, at) => (at * 37) % about.padding);
@@ -91,7 +92,7 @@ async function compare(tab, device, threads) {
 const site = mkdtempSync(join(tmpdir(), 'tonoscope-compare-'));
 try {
   for (const name of ['model', 'step.onnx', 'inputs.json', 'inputs.bin']) symlinkSync(join(folder, name), join(site, name));
-  symlinkSync(join(page, 'pkg'), join(site, 'pkg'));
+  for (const name of ['pkg', 'crew.js', 'helper.js', 'line.js']) symlinkSync(join(page, name), join(site, name));
   symlinkSync(join(process.env.TONOSCOPE_ORT, 'dist'), join(site, 'ort'));
   cpSync(new URL('worker.js', import.meta.url), join(site, 'worker.js'));
   writeFileSync(join(site, 'index.html'), '<!doctype html><title>comparison</title>');

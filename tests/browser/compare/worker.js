@@ -5,8 +5,10 @@ const bytesOf = async (address) => new Uint8Array(await (await fetch(address)).a
 const jsonOf = async (address) => (await fetch(address)).json();
 
 /** Ours: whole pieces, of which the ends of the steps are noted. */
-async function ours(device) {
+async function ours(device, threads) {
   const { default: init, Session, start } = await import('./pkg/tonoscope_wasm.js');
+  const { gather } = await import('./crew.js');
+  const module = await WebAssembly.compileStreaming(fetch('./pkg/tonoscope_wasm_bg.wasm'));
   const weights = await bytesOf('./model/model.safetensors');
   let ends = [];
   globalThis.tonoscopeHost = {
@@ -21,11 +23,12 @@ async function ours(device) {
     panicked: (message) => self.postMessage({ error: message }),
     full: (bytes) => self.postMessage({ error: `no memory for ${bytes} bytes` }),
   };
-  await init();
+  await init({ module_or_path: module });
   start();
+  const members = await gather(threads - 1, module, (message) => self.postMessage({ error: message }));
   const shards = [{ name: 'model.safetensors', file: 0, bytes: weights.length }];
   const files = await Promise.all(['config', 'generation_config', 'tokenizer'].map((name) => bytesOf(`./model/${name}.json`)));
-  const session = await Session.open(JSON.stringify({ device, weights: 'f32', shards }), ...files);
+  const session = await Session.open(JSON.stringify({ device, weights: 'f32', members, shards }), ...files);
   const made = async (request) => {
     const piece = await session.generate(JSON.stringify({ greedy: true, top_k: 0, temperature: 1, ...request }));
     const result = { codes: piece.codes(), captures: piece.captures() };
@@ -40,6 +43,7 @@ async function ours(device) {
       await made(request);
       return ends.slice(1).map((end, at) => end - ends[at]);
     },
+    threads: () => members + 1,
   };
 }
 
@@ -99,7 +103,7 @@ async function theirs(provider, threads) {
   };
 }
 
-const side = params.has('ours') ? ours(params.get('device')) : theirs(params.get('device'), Number(params.get('threads')));
+const side = params.has('ours') ? ours(params.get('device'), Number(params.get('threads'))) : theirs(params.get('device'), Number(params.get('threads')));
 self.onmessage = async ({ data: [action, argument] }) => {
   try {
     self.postMessage({ value: await (await side)[action](argument) });
