@@ -67,6 +67,20 @@ fn widen<const FAST: bool>(weights: &[[i8; 2]; 8]) -> [[i16; 2]; 8] {
         }
         return wide;
     }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    {
+        use std::arch::wasm32::{i16x8_load_extend_i8x8, v128_store};
+        let mut wide = [[0; 2]; 8];
+        for (to, from) in wide.as_chunks_mut::<4>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
+            #[expect(unsafe_code, reason = "the compiler does not find this instruction by itself")]
+            // SAFETY: eight bytes are read and eight numbers written.
+            unsafe {
+                v128_store(to.as_mut_ptr().cast(), i16x8_load_extend_i8x8(from.as_ptr().cast()));
+            }
+        }
+        wide
+    }
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     weights.map(|pair| pair.map(i16::from))
 }
 

@@ -162,7 +162,7 @@ fn add_block<B: Block, const FAST: bool>(block: &B, x: &[B::Row], y: &mut [[f32;
         macro_rules! tile {
             ($rows:literal, $outputs:literal) => {
                 if let (Some(x), Some(y)) = (x[at..].first_chunk::<$rows>(), y[at..].first_chunk_mut::<$rows>()) {
-                    block.add::<$rows, $outputs, FAST>(x, y);
+                    tile::<B, $rows, $outputs, FAST>(block, x, y);
                 }
             };
         }
@@ -177,6 +177,17 @@ fn add_block<B: Block, const FAST: bool>(block: &B, x: &[B::Row], y: &mut [[f32;
         }
         at += rows;
     }
+}
+
+/// [`Block::add`]. In WebAssembly a function of its own: what compiles that keeps sums in registers in small functions only.
+#[cfg_attr(target_family = "wasm", inline(never))]
+#[cfg_attr(not(target_family = "wasm"), inline(always))]
+fn tile<B: Block, const ROWS: usize, const OUTPUTS: usize, const FAST: bool>(
+    block: &B,
+    x: &[B::Row; ROWS],
+    y: &mut [[f32; WIDTH]; ROWS],
+) {
+    block.add::<ROWS, OUTPUTS, FAST>(x, y);
 }
 
 impl<E: Element> Block for Exact<E> {
@@ -253,6 +264,19 @@ impl Element for f16 {
             }
             return numbers;
         }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        for (to, from) in numbers.as_chunks_mut::<4>().0.iter_mut().zip(weights.as_chunks::<4>().0) {
+            use std::arch::wasm32::{f32x4_mul, i32x4_load_extend_i16x4, i32x4_shl, u32x4_splat, v128_and, v128_store};
+            #[expect(unsafe_code, reason = "the compiler does not find these instructions by itself")]
+            // SAFETY: four numbers are read and four written.
+            unsafe {
+                let bits = i32x4_shl(i32x4_load_extend_i16x4(from.as_ptr().cast()), 13);
+                // The sign, and what is one number 2^112 times too small; all weights are finite.
+                let small = v128_and(bits, u32x4_splat(0x8fff_e000));
+                v128_store(to.as_mut_ptr().cast(), f32x4_mul(small, u32x4_splat((127 + 112) << 23)));
+            }
+        }
+        #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
         for (number, weight) in numbers.iter_mut().zip(weights) {
             *number = weight.to_f32();
         }
