@@ -6,7 +6,7 @@ use burn::tensor::{
 };
 use tonoscope_core::checkpoint::Placement;
 
-use crate::{Api, DeviceError, DeviceInfo, DeviceName, Dtype, Kind, Opened};
+use crate::{Api, DeviceError, DeviceInfo, DeviceName, Dtype, Kind, Opened, gpu};
 
 /// Opens the GPU that the browser offers, with every limit that it grants, to calculate in `dtype`. Once per page or worker:
 /// ask the [`Opened`] for the device afterwards.
@@ -33,5 +33,5 @@ pub async fn open_browser_gpu(dtype: Dtype) -> Result<Opened, DeviceError> {
     if device.configure(dtype.float()).is_err() || (dtype == Dtype::F16 && info.f16 != Some(true)) {
         return Err(DeviceError::UnsupportedDtype { name, adapter: info.adapter, dtype });
     }
-    Ok(Opened { placement: Placement::plain(&device), info, note: None })
+    Ok(Opened { placement: Placement { packer: gpu::packer(&device), ..Placement::plain(&device) }, info, note: None })
 }

@@ -8,6 +8,7 @@ mod browser;
 mod cpu;
 mod devices;
 mod format;
+mod gpu;
 
 #[cfg(all(target_arch = "wasm32", feature = "webgpu"))]
 pub use browser::open_browser_gpu;

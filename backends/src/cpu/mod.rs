@@ -64,8 +64,8 @@ impl MatrixPacker for CpuPacker {
         Arc::new(CpuMatrix { rest: Some(rest), shape, ..CpuMatrix::new(format, [own, shape[1]], &values) })
     }
 
-    fn pack_taps(&self, taps: TapValues) -> Arc<dyn PackedTaps> {
-        Arc::new(CpuTaps::new(taps))
+    fn pack_taps(&self, taps: &TapValues) -> Option<Arc<dyn PackedTaps>> {
+        Some(Arc::new(CpuTaps::new(taps.clone())))
     }
 }
 

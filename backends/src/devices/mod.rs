@@ -16,7 +16,7 @@ pub use self::{
     info::{Backend, DeviceInfo, Kind, backends, list},
     name::{Api, DeviceName, Dtype},
 };
-use crate::{CpuPacker, WeightFormat};
+use crate::{CpuPacker, WeightFormat, gpu};
 
 /// A device, and what to calculate in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,7 +56,7 @@ pub fn open(request: &Request) -> Result<Opened, DeviceError> {
     configure(&mut device, &info, request.dtype)?;
     let packer: Option<Arc<dyn MatrixPacker>> = match info.kind {
         Kind::Cpu => Some(Arc::new(CpuPacker::new(request.weights))),
-        _ => None,
+        _ => gpu::packer(&device),
     };
     let note = info.software.then(|| {
         let mut note = format!("{} is a GPU in software: right, but slower than `--device cpu`", info.adapter);

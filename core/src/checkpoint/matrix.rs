@@ -53,12 +53,23 @@ pub trait PackedMatrix: Any + Debug + Send + Sync {
     /// - `x`: `[rows, in]`; result: `[rows, out]`, of the same element type
     fn product(&self, x: Tensor<2>) -> Tensor<2>;
 
+    /// [`Self::product`] of rows that are one step each of sequences of their own, for which a backend may know a faster way. No
+    /// bit of a row depends on how many there are.
+    fn product_of_steps(&self, x: Tensor<2>) -> Tensor<2> {
+        self.product(x)
+    }
+
     /// The products of the same rows with this matrix and `others`, which the same packer made; together they may be
     /// faster than one by one. No bit depends on it.
     ///
     /// # Shapes
     /// - `x`: `[rows, in]`; result: `[rows, out]` each, this matrix's first
     fn products(&self, others: &[&dyn PackedMatrix], x: Tensor<2>) -> Vec<Tensor<2>>;
+
+    /// [`Self::products`] as [`Self::product_of_steps`].
+    fn products_of_steps(&self, others: &[&dyn PackedMatrix], x: Tensor<2>) -> Vec<Tensor<2>> {
+        self.products(others, x)
+    }
 
     /// The exact GELU of every element; a backend may know a faster way than Burn's.
     ///
@@ -99,9 +110,19 @@ pub trait MatrixPacker: Debug + Send + Sync {
     /// `values` is row-major of shape `[out, in]`.
     fn pack(&self, shape: [usize; 2], values: MatrixValues<'_>) -> Arc<dyn PackedMatrix>;
 
-    /// Packs a convolution.
-    fn pack_taps(&self, taps: TapValues) -> Arc<dyn PackedTaps>;
+    /// Packs a convolution, if it has a form of its own for that.
+    fn pack_taps(&self, _taps: &TapValues) -> Option<Arc<dyn PackedTaps>> {
+        None
+    }
+
+    /// A backend's own way to normalise rows, if it has one.
+    fn layer_norm(&self) -> Option<LayerNormRows> {
+        None
+    }
 }
+
+/// `(x − mean) / √(variance + ε) · weight + bias` of the rows of `x` `[rows, width]`, from `x`, `weight`, `bias` and `ε`.
+pub type LayerNormRows = fn(Tensor<2>, Tensor<1>, Tensor<1>, f64) -> Tensor<2>;
 
 /// A matrix as it was placed.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]

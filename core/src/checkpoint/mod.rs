@@ -24,7 +24,7 @@ pub(crate) use folder::{open_folder, open_named_folder};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use json::read_json;
 pub(crate) use matrix::StoredMatrix;
-pub use matrix::{MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
+pub use matrix::{LayerNormRows, MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
 pub(crate) use safetensors::{doubles_to_bytes, floats_to_bytes};

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     LoadError, PackedTaps, RawTensor, Source, TapValues,
-    matrix::{MatrixPacker, MatrixValues, StoredMatrix},
+    matrix::{LayerNormRows, MatrixPacker, MatrixValues, StoredMatrix},
 };
 
 /// Where the weights of a model go, and in which form.
@@ -161,7 +161,12 @@ impl Weights {
 
     /// A convolution in the placement's own form, if it has one.
     pub(crate) fn pack_taps(&self, taps: &TapValues) -> Option<Arc<dyn PackedTaps>> {
-        Some(self.shared.placement.packer.as_ref()?.pack_taps(taps.clone()))
+        self.shared.placement.packer.as_ref()?.pack_taps(taps)
+    }
+
+    /// The placement's own way to normalise rows, if it has one.
+    pub(crate) fn layer_norm(&self) -> Option<LayerNormRows> {
+        self.shared.placement.packer.as_ref()?.layer_norm()
     }
 
     /// Whether the tensors are on their device already, so that nothing can be computed of them on the host.

@@ -56,10 +56,20 @@ impl Matrix {
         }
     }
 
-    /// [`Self::product`] of every one of `matrices`, which are of one width and placed alike.
-    fn products(matrices: &[&Self], x: &Tensor<2>) -> Vec<Tensor<2>> {
+    /// [`Self::product`] of rows that are one step each of sequences of their own.
+    fn product_of_steps(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.packed {
+            Some(matrix) => matrix.product_of_steps(x),
+            None => self.product(x),
+        }
+    }
+
+    /// [`Self::product`] of every one of `matrices`, which are of one width and placed alike; of `steps` as
+    /// [`Self::product_of_steps`].
+    fn products(matrices: &[&Self], x: &Tensor<2>, steps: bool) -> Vec<Tensor<2>> {
         let packed: Option<Vec<&dyn PackedMatrix>> = matrices.iter().map(|matrix| matrix.packed.as_deref()).collect();
         match packed.as_deref() {
+            Some([first, others @ ..]) if steps => first.products_of_steps(others, x.clone()),
             Some([first, others @ ..]) => first.products(others, x.clone()),
             _ => matrices.iter().map(|matrix| matrix.product(x.clone())).collect(),
         }
@@ -123,7 +133,7 @@ impl Linear {
     pub fn forward_all<const N: usize>(layers: [&Self; N], x: Tensor<3>) -> [Tensor<3>; N] {
         let [batch, time, width] = x.dims();
         let x = x.reshape([batch * time, width]);
-        let mut products = Matrix::products(&layers.map(|layer| &layer.weight), &x).into_iter();
+        let mut products = Matrix::products(&layers.map(|layer| &layer.weight), &x, time == 1).into_iter();
         layers.map(|layer| {
             let Some(y) = products.next() else { unreachable!("there is a product for every matrix") };
             let y = layer.with_bias(y);
@@ -159,7 +169,8 @@ impl Linear {
     /// `[batch, time, in]` → `[batch · time, out]`
     fn rows(&self, x: Tensor<3>) -> Tensor<2> {
         let [batch, time, width] = x.dims();
-        self.with_bias(self.weight.product(x.reshape([batch * time, width])))
+        let x = x.reshape([batch * time, width]);
+        self.with_bias(if time == 1 { self.weight.product_of_steps(x) } else { self.weight.product(x) })
     }
 
     fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {

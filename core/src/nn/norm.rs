@@ -2,11 +2,11 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{DType, Tensor},
+    tensor::{DType, Tensor, module::layer_norm},
 };
 
 use super::held;
-use crate::checkpoint::{LoadError, Weights};
+use crate::checkpoint::{LayerNormRows, LoadError, Weights};
 
 /// `(x − mean) / √(variance + ε) · weight + bias`
 #[derive(Module, Debug)]
@@ -14,6 +14,9 @@ pub struct LayerNorm {
     weight: Param<Tensor<1>>,
     bias: Param<Tensor<1>>,
     epsilon: f64,
+    /// A backend's own way.
+    #[module(skip)]
+    own: Option<LayerNormRows>,
 }
 
 impl LayerNorm {
@@ -26,13 +29,17 @@ impl LayerNorm {
             weight: held(weights.tensor("weight", [width])?),
             bias: held(weights.tensor("bias", [width])?),
             epsilon,
+            own: weights.layer_norm(),
         })
     }
 
     /// # Shapes
     /// - `x`, result: `[batch, time, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        burn::tensor::module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.epsilon)
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let Some(own) = self.own else { return layer_norm(x, weight, Some(bias), self.epsilon) };
+        let [batch, time, width] = x.dims();
+        own(x.reshape([batch * time, width]), weight, bias, self.epsilon).reshape([batch, time, width])
     }
 }
 

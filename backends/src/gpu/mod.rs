@@ -1,0 +1,30 @@
+//! Kernels of our own for GPUs, where those of Burn leave much of them without work.
+
+#[cfg(all(any(feature = "wgpu", feature = "cuda", feature = "webgpu"), not(feature = "fusion")))]
+mod kernels;
+#[cfg(all(any(feature = "wgpu", feature = "cuda", feature = "webgpu"), not(feature = "fusion")))]
+mod matrix;
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use tonoscope_core::checkpoint::MatrixPacker;
+
+/// What keeps matrices on `device`, a GPU; `None` where operations are joined by Burn, which cannot join these.
+#[cfg_attr(
+    all(any(feature = "wgpu", feature = "cuda", feature = "webgpu"), not(feature = "fusion")),
+    expect(clippy::unnecessary_wraps, reason = "other features leave the kernels out")
+)]
+pub(crate) fn packer(device: &Device) -> Option<Arc<dyn MatrixPacker>> {
+    #[cfg(all(any(feature = "wgpu", feature = "cuda", feature = "webgpu"), not(feature = "fusion")))]
+    return Some(Arc::new(matrix::GpuPacker { device: device.clone() }));
+    #[cfg(not(all(any(feature = "wgpu", feature = "cuda", feature = "webgpu"), not(feature = "fusion"))))]
+    {
+        let _ = device;
+        None
+    }
+}
+
+#[cfg(test)]
+#[cfg(all(any(feature = "wgpu", feature = "cuda"), not(feature = "fusion")))]
+mod tests;
