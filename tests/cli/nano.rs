@@ -205,7 +205,9 @@ fn the_demo_ends_in_a_page() {
     // The controls of every intervention: a scale of 0, and a run patched with itself, changed nothing.
     let controls = fs::read_to_string(path(folder.path(), "demo/intervention/controls.csv")).unwrap();
     assert!(controls.lines().count() > 1 && !controls.contains("false"), "{controls}");
-    concepts_of_notes_are_told_apart(&folder.path().join("demo/six-steps"));
+    let steps = folder.path().join("demo/six-steps");
+    concepts_of_notes_are_told_apart(&steps);
+    families_come_out_of_the_noise(&steps);
 }
 
 /// Classifiers of all 28 concepts, by vectors of notes that the demo has made, on instruments that they have not learnt from.
@@ -221,4 +223,35 @@ fn concepts_of_notes_are_told_apart(steps: &Path) {
     let above = tested.iter().filter(|line| number(line, "acc") > number(line, "majority_baseline")).count();
     let all = tested.len();
     assert!(all >= 26 && above >= 20, "{above} of {all} concepts above the majority baseline");
+}
+
+/// The same classifiers, of five families, about music for an instrument of each: they tell them apart in what has come out of the
+/// noise, and hardly before. Over five seeds, the area under the curve rises by 0.05 to 0.11 from step 5 to step 49.
+fn families_come_out_of_the_noise(steps: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| path(folder.path(), name);
+    let asked = |mood: &str| {
+        let piece = |instrument| format!("Compose a {mood} piece for solo {instrument}. Use a medium tempo.\n");
+        ["guitar", "piano", "trumpet", "violin", "flute"].map(piece).concat()
+    };
+    fs::write(at("prompts.txt"), ["happy", "emotional", "groovy", "passionate"].map(asked).concat()).unwrap();
+    done(&["prompts", "annotate", &at("prompts.txt"), "--offline", "--out", &at("annotations.json")]);
+    let (prompts, annotations, music, embeddings) =
+        (at("prompts.txt"), at("annotations.json"), at("music"), at("embeddings"));
+    let mut args = vec!["diffuse", "--prompts", &prompts, "--annotations", &annotations, "--out", &music];
+    args.extend(["--samples", "3", "--steps", "50", "--snapshots", "5,49", "--seed", "7", "--device", "cpu"]);
+    done(&args);
+    done(&["embed-generated", &music, "--device", "cpu", "--out", &embeddings]);
+    let (concepts, out) = (path(steps, "concepts"), at("probe"));
+    let mut args = vec!["probe", "--concepts", &concepts, "--embeddings", &embeddings, "--annotations", &annotations];
+    args.extend(["--only", "is_guitar,is_keyboard,is_brass,is_string,is_flute", "--hold-out", "instruments"]);
+    args.extend(["--classifiers", "logistic", "--frames", "none", "--out", &out]);
+    done(&args);
+    let lines = rows(folder.path().join("probe/concept_results.csv"));
+    let area = |step: &str| {
+        let of_step = lines.iter().filter(|line| line["diff_step"] == step);
+        mean(&of_step.map(|line| line["auroc"].parse().unwrap()).collect::<Vec<f64>>())
+    };
+    let (first, last) = (area("5"), area("49"));
+    assert!(last > first + 0.02, "the area under the curve goes from {first} to {last}");
 }
