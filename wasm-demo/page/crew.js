@@ -14,20 +14,19 @@ export async function gather(count, module, lost) {
   workers = [];
   const buffers = [];
   if (!globalThis.crossOriginIsolated) return 0;
-  try {
-    const starting = Array.from({ length: count }, () => started(module));
-    for (const { worker, buffer } of await Promise.all(starting)) {
-      workers.push(worker);
-      buffers.push(buffer);
+  for (const { value, reason } of await Promise.allSettled(Array.from({ length: count }, () => started(module)))) {
+    if (reason) {
+      console.warn(`a worker that was to help: ${reason.message}`);
+      continue;
     }
-  } catch (error) {
-    console.warn(`no workers that help: ${error.message}`);
+    workers.push(value.worker);
+    buffers.push(value.buffer);
   }
   globalThis.tonoscopeLine = telling(buffers, lost);
   return workers.length;
 }
 
-function started(module) {
+async function started(module) {
   const buffer = newLine();
   const worker = new Worker('helper.js', { type: 'module' });
   return new Promise((done, fail) => {

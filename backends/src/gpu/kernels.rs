@@ -18,6 +18,10 @@ pub(super) const VECTOR: usize = 4;
 const UNITS: usize = 64;
 /// Vectors that a unit reads at least, where the matrix has as many.
 const VECTORS_PER_UNIT: usize = 4;
+/// Rows that are multiplied while a weight is there.
+const ROWS: usize = 8;
+/// Cubes that every GPU starts at once in one direction, at least.
+pub(super) const MOST_CUBES: usize = 65_535;
 
 /// What a kernel calls a type; `None` for those that these kernels do not know.
 pub(super) fn element(dtype: DType) -> Option<ElemType> {
@@ -28,11 +32,6 @@ pub(super) fn element(dtype: DType) -> Option<ElemType> {
         _ => None,
     }
 }
-
-/// Rows that are multiplied while a weight is there.
-const ROWS: usize = 8;
-/// Cubes that every GPU starts at once in one direction, at least.
-pub(super) const MOST_CUBES: usize = 65_535;
 
 /// Cubes for each of `rows`, or some more.
 fn cubes(rows: usize) -> CubeCount {
