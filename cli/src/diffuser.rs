@@ -8,9 +8,9 @@ use tonoscope_core::models::{
     stable_audio::{Layout, StableAudio, StableAudioFiles},
     t5::T5Tokenizer,
 };
+use tonoscope_hub::{Checkpoint, HubConfig, ModelRef, STABLE_AUDIO, Store, T5};
 
 use crate::{
-    hub::{Checkpoint, HubConfig, ModelRef, STABLE_AUDIO, Store, T5},
     progress::{self, Transfer},
     session::{Provenance, announce, sha256},
 };

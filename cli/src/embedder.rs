@@ -17,10 +17,10 @@ use tonoscope_core::{
         t5::{T5Tokenizer, TokenError, TokenIds},
     },
 };
+use tonoscope_hub::{CLAP, Checkpoint, HubConfig, Store};
 
 use crate::{
     failure::Misuse,
-    hub::{CLAP, Checkpoint, HubConfig, Store},
     progress::{self, Transfer},
     session::{announce, checksums},
 };

@@ -11,11 +11,9 @@ use tonoscope_core::{
     models::{clap::ClapError, musicgen::GenerateError, t5::TokenError},
     musicologist::InputError,
 };
+use tonoscope_hub::{HubError, NameError};
 
-use crate::{
-    hub::{HubError, NameError},
-    llm::LlmError,
-};
+use crate::llm::LlmError;
 
 /// A request that makes no sense, whatever the files hold: exit status 2.
 #[derive(Debug, thiserror::Error)]

@@ -13,10 +13,10 @@ use tonoscope_core::{
     hooks::edit_distance,
     models::passt::{Classified, Labels, Passt, PasstConfig},
 };
+use tonoscope_hub::{BuiltIn, HubConfig, check_address, fetch_url, hex};
 
 use crate::{
     failure::{Failed, Misuse},
-    hub::{BuiltIn, HubConfig, check_address, fetch_url, hex},
     interrupt,
     progress::{self, Transfer},
     session::{announce, sha256},

@@ -11,7 +11,6 @@ mod embedder;
 mod failure;
 mod figures;
 mod files;
-pub mod hub;
 mod interrupt;
 mod job;
 mod judge;

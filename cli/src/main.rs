@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tonoscope::run(std::env::args_os(), &mut std::io::stdout().lock())
+    tonoscope_cli::run(std::env::args_os(), &mut std::io::stdout().lock())
 }

@@ -3,11 +3,9 @@
 use std::{collections::HashMap, io::Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tonoscope_hub::{Event, Progress};
 
-use crate::{
-    hub::{Event, Progress},
-    interrupt,
-};
+use crate::interrupt;
 
 /// Something that the user should know, though it stops nothing.
 pub(crate) fn note(text: &str) {

@@ -13,11 +13,9 @@ use tonoscope_core::models::{
     musicgen::{Layout, MusicGen, MusicgenFiles},
     t5::T5Tokenizer,
 };
+use tonoscope_hub::{BuiltIn, Checkpoint, HubConfig, MUSICGEN, Store, hex};
 
-use crate::{
-    hub::{BuiltIn, Checkpoint, HubConfig, MUSICGEN, Store, hex},
-    progress::{self, Transfer},
-};
+use crate::progress::{self, Transfer};
 
 /// Where to compute.
 #[derive(Debug, Clone, clap::Args)]

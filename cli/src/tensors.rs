@@ -12,7 +12,7 @@ use tonoscope_core::{
     models::musicgen::MusicGen,
 };
 
-use crate::hub::hex;
+use tonoscope_hub::hex;
 
 /// `codes` `[prompt, codebook, frame]` as 64-bit integers; the prompts are in the metadata.
 pub(crate) fn codes_file(codes: &[Vec<Vec<u32>>], prompts: &[String]) -> Result<Vec<u8>> {

@@ -4,12 +4,9 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use serde_json::json;
+use tonoscope_hub::{HubConfig, HubError, KINDS, ModelRef, Outcome, Store, Wanted, all_sound, known_names};
 
-use crate::{
-    hub::{HubConfig, HubError, KINDS, ModelRef, Outcome, Store, Wanted, all_sound, known_names},
-    interrupt,
-    progress::Transfer,
-};
+use crate::{interrupt, progress::Transfer};
 
 /// List, fetch, check and remove models
 #[derive(Debug, clap::Args)]
@@ -70,7 +67,7 @@ fn list(store: &Store, json: bool, out: &mut dyn Write) -> Result<()> {
     let models = KINDS.iter().map(|wanted| Ok((*wanted, store.list(wanted)?))).collect::<Result<Vec<_>>>()?;
     let snapshots = models.iter().flat_map(|(wanted, models)| models.iter().map(move |model| (wanted, model)));
     let snapshots = snapshots.flat_map(|(wanted, model)| {
-        let ours = move |snapshot: &&crate::hub::Snapshot| {
+        let ours = move |snapshot: &&tonoscope_hub::Snapshot| {
             snapshot.model_type.as_deref().is_some_and(|found| wanted.model_types.contains(&found))
         };
         model.snapshots.iter().filter(ours).map(move |snapshot| (model, snapshot))

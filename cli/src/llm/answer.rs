@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::client::{Answer, Tokens};
-use crate::hub::printable;
+use tonoscope_hub::printable;
 
 /// The message in the body of a completion, and what it took; the error is what is wrong with the body.
 pub(super) fn parse(body: &str) -> Result<(Answer, Tokens), String> {

@@ -3,12 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
+use tonoscope_hub::{Token, certificates, check_address, is_private};
 use ureq::http::Uri;
 
-use crate::{
-    failure::Misuse,
-    hub::{Token, certificates, check_address, is_private},
-};
+use crate::failure::Misuse;
 
 const OPENAI: &str = "https://api.openai.com/v1";
 const KEY: &str = "OPENAI_API_KEY";

@@ -16,10 +16,9 @@ use super::{
     LlmError, Settings,
     answer::{error_message, is_about_credit, parse},
 };
-use crate::{
-    hub::{agent, reason, text},
-    interrupt, progress,
-};
+use tonoscope_hub::{agent, reason, text};
+
+use crate::{interrupt, progress};
 
 /// Longest answer that is read.
 const LONGEST: u64 = 4 << 20;

@@ -7,11 +7,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use tonoscope_core::musicologist::{Note, read_notes};
+use tonoscope_hub::{HubConfig, fetch_url};
 
 use crate::{
     archive::{Limits, unpack},
     failure::{Failed, Misuse},
-    hub::{HubConfig, fetch_url},
     progress::{self, Transfer},
 };
 

@@ -10,11 +10,12 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::no_step;
+use tonoscope_hub::hex;
+
 use crate::{
     commands::diffuse::{INFO, audio, step_folder},
     csv_input::{CsvInput, number},
     failure::Misuse,
-    hub::hex,
 };
 
 /// Samples of a prompt that are looked for.

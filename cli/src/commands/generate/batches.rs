@@ -15,7 +15,9 @@ use super::{
     record::Timings,
     unit::{Batch, MadePiece},
 };
-use crate::{captures, files::OutputFolder, hub::hex, interrupt, progress, tensors, units::Units};
+use tonoscope_hub::hex;
+
+use crate::{captures, files::OutputFolder, interrupt, progress, tensors, units::Units};
 
 /// What all batches of a run have in common.
 pub(super) struct Work<'a> {

@@ -15,12 +15,12 @@ use tonoscope_core::{
     audio::{WavFormat, Waveform},
     musicologist::{FAMILIES, Note, QUALITIES, SOURCES, read_notes},
 };
+use tonoscope_hub::hex;
 
 use crate::{
     commands::data::{BUILT_IN, HELD, LENGTH, RATE, programs::Kind, qualities::qualities, soundfont::Soundfont},
     failure::Misuse,
     files::OutputFolder,
-    hub::hex,
     interrupt, progress,
     tables::Table,
     units::Units,

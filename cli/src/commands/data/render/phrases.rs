@@ -15,11 +15,12 @@ use tonoscope_core::{
 };
 
 use super::scores::scores;
+use tonoscope_hub::hex;
+
 use crate::{
     commands::data::{BUILT_IN, Renderer},
     failure::Misuse,
     files::OutputFolder,
-    hub::hex,
     interrupt, progress,
     tables::Table,
 };

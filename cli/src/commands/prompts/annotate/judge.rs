@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tonoscope_core::musicologist::Annotation;
+use tonoscope_hub::printable;
 
 use crate::commands::prompts::asking::essence;
-use crate::{
-    hub::printable,
-    llm::{Answer, json_values},
-};
+use crate::llm::{Answer, json_values};
 
 /// A tempo beyond this is none.
 const FASTEST: f64 = 1000.0;

@@ -184,7 +184,7 @@ fn find_token(text: &dyn Fn(&str) -> Option<String>, file: Option<&Path>) -> Res
 }
 
 /// File of root certificates, from `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE`.
-pub(crate) fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
     let home = get("HOME").or_else(|| get("USERPROFILE")).map(PathBuf::from);
     let value = get("REQUESTS_CA_BUNDLE").or_else(|| get("SSL_CERT_FILE"))?;
@@ -193,7 +193,7 @@ pub(crate) fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<
 
 /// `text`, the value of `setting`, without the slash at its end, if it can be the address of a server; `token` is the
 /// variable that a token belongs into.
-pub(crate) fn check_address(setting: &str, text: &str, token: Option<&str>) -> Result<String, HubError> {
+pub fn check_address(setting: &str, text: &str, token: Option<&str>) -> Result<String, HubError> {
     let bad = |reason: String| HubError::BadSetting { setting: setting.into(), reason };
     let text = text.trim().trim_end_matches('/');
     let uri: ureq::http::Uri = text.parse().map_err(|_| bad("not a URL".into()))?;

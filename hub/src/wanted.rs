@@ -220,6 +220,6 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, HubError> {
 }
 
 /// Foreign text for an error: short, and without characters that a terminal obeys.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -21,12 +21,7 @@ const LONGEST_TAG: usize = 256;
 ///
 /// # Errors
 /// [`HubError`] for what does not pass by waiting.
-pub(crate) fn fetch_url(
-    config: &HubConfig,
-    url: &str,
-    path: &Path,
-    progress: &mut dyn Progress,
-) -> Result<(), HubError> {
+pub fn fetch_url(config: &HubConfig, url: &str, path: &Path, progress: &mut dyn Progress) -> Result<(), HubError> {
     let config = HubConfig { token: None, ..config.clone() };
     let client = Client::new(&config)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -23,7 +23,7 @@ macro_rules! built_in {
         BuiltIn {
             name: $name,
             instead_of: $instead_of,
-            files: &[$(($file, include_bytes!(concat!("../../../data/models/", $name, "/", $file)))),+],
+            files: &[$(($file, include_bytes!(concat!("../../data/models/", $name, "/", $file)))),+],
         }
     };
 }

@@ -192,7 +192,7 @@ impl Client {
 ///
 /// # Errors
 /// [`HubError::Io`] or [`HubError::BadSetting`] if the certificates cannot be read.
-pub(crate) fn agent(
+pub fn agent(
     certificates: Option<&Path>,
     proxy: Option<ureq::Proxy>,
     stall: Duration,
@@ -234,7 +234,7 @@ pub(crate) fn agent(
 }
 
 /// A ureq error in our words, without addresses; `None`: nothing came in time.
-pub(crate) fn reason(error: ureq::Error) -> Option<String> {
+pub fn reason(error: ureq::Error) -> Option<String> {
     use ureq::Error;
     Some(match error {
         Error::Timeout(_) => return None,
@@ -262,7 +262,7 @@ fn is_missing_file(response: &Response<Body>) -> bool {
 }
 
 /// A header as text.
-pub(crate) fn text<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+pub fn text<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
@@ -272,7 +272,7 @@ fn may_see_token(target: &Uri, home: &Uri) -> bool {
 }
 
 /// Whether nobody between here and there can read along.
-pub(crate) fn is_private(target: &Uri) -> bool {
+pub fn is_private(target: &Uri) -> bool {
     target.scheme_str() == Some("https") || matches!(target.host(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
