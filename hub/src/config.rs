@@ -37,12 +37,12 @@ impl Token {
     }
 
     /// The value of the `Authorization` header.
-    pub(crate) fn bearer(&self) -> String {
+    pub fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
     /// `text` without the token, where a server has sent it back. What is as short as a word is no secret.
-    pub(crate) fn hidden_in(&self, text: &str) -> String {
+    pub fn hidden_in(&self, text: &str) -> String {
         if self.0.len() < 8 { text.to_owned() } else { text.replace(&self.0, "…") }
     }
 }
