@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use tonoscope_core::hooks::{Cache, Spec};
+use tonoscope_core::{
+    checkpoint::RawTensor,
+    hooks::{Cache, Spec},
+};
 
 use crate::tensors;
 
@@ -141,8 +144,9 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Vec<Recorded>, BTreeMap<String
     let mut captures = vec![];
     for (name, axes) in axes {
         let view = file.tensor(&name)?;
-        let values = view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        captures.push(Recorded { name, axes, shape: view.shape().to_vec(), values });
+        let raw = RawTensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().into() };
+        let values = raw.to_floats(&name)?;
+        captures.push(Recorded { name, axes, shape: raw.shape, values });
     }
     Ok((captures, metadata))
 }

@@ -57,6 +57,11 @@ impl EditTensors {
         hex(&hasher.finalize())
     }
 
+    /// Shape of the tensor `name`.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize; 5]> {
+        self.0.iter().find(|(known, ..)| known == name).map(|(.., shape)| shape)
+    }
+
     pub(crate) fn place(&self, device: &Device) -> HookTensors {
         let place = |(name, values, shape): &(String, Vec<f32>, [usize; 5])| {
             let float: DType = device.settings().float_dtype.into();
@@ -76,7 +81,7 @@ pub(crate) fn read_edits(paths: &[PathBuf]) -> Result<(Vec<Edit>, EditTensors)> 
         edits.extend(file.edits);
         for (name, (values, shape)) in file.tensors {
             match tensors.0.iter().find(|(known, ..)| *known == name) {
-                Some((_, known, _)) if *known != values => {
+                Some((_, known, of)) if (known, of) != (&values, &shape) => {
                     bail!("`{}` has another tensor `{name}` than an earlier edit file", path.display())
                 }
                 Some(_) => {}

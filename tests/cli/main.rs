@@ -9,6 +9,7 @@ mod concepts;
 mod concepts_embed;
 mod diffuse;
 mod dtypes;
+mod edits;
 mod embed;
 mod embed_generated;
 mod generate;

@@ -306,3 +306,39 @@ fn what_cannot_be_probed() {
     write_capture(&capture, &prompts[..3], &[("decoder.0.resid_post", &AXES, &[1, PROMPTS, 3, 4], &noise)]);
     says(&refused(&capture, &["--labels", &labels]), 1, &["damaged", "3 prompts"]);
 }
+
+#[test]
+fn positions_of_a_capture_are_averaged() {
+    let place = tempfile::tempdir().unwrap();
+    let prompts: Vec<String> = (0..24).map(|index| format!("{} {index}", ["calm", "wild"][index % 2])).collect();
+    let value = |prompt: usize, head: usize, feature: usize| {
+        noise(&[prompt, head, feature]) + if prompt % 2 == 0 && feature == 1 { 2.0 } else { 0.0 }
+    };
+    // Around each value, one below and one above: their mean is exact.
+    let spread = |position: usize| [-0.5, 0.0, 0.5][position];
+    let rounded = |value: f32| (value * 256.0).round() / 256.0;
+    let labels = place.path().join("labels.csv");
+    let lines: Vec<String> = prompts.iter().map(|prompt| format!("{prompt},{}\n", &prompt[..4])).collect();
+    fs::write(&labels, format!("prompt,label\n{}", lines.concat())).unwrap();
+    let report = |name: &str, axes: &[&str], shape: &[usize], of: &dyn Fn(&[usize]) -> f32| {
+        let path = place.path().join(name);
+        write_capture(&path, &prompts, &[("dit.0.self_attn.z", axes, shape, of)]);
+        let mut report = probe(&path, &["--labels", labels.to_str().unwrap()]);
+        let fields = report.as_object_mut().unwrap();
+        fields.remove("capture");
+        fields.remove("sha256");
+        report
+    };
+    let plain = report("plain", &["branch", "prompt", "step", "head", "feature"], &[1, 24, 1, 2, 3], &|at| {
+        rounded(value(at[1], at[3], at[4]))
+    });
+    for (name, order) in [("inner", ["head", "position"]), ("outer", ["position", "head"])] {
+        let axes = ["branch", "row", "step", order[0], order[1], "feature"];
+        let shape = if name == "inner" { [1, 24, 1, 2, 3, 3] } else { [1, 24, 1, 3, 2, 3] };
+        let found = report(name, &axes, &shape, &|at| {
+            let (head, position) = if name == "inner" { (at[3], at[4]) } else { (at[4], at[3]) };
+            rounded(value(at[1], head, at[5])) + spread(position)
+        });
+        assert_eq!(found, plain, "{name}");
+    }
+}

@@ -112,7 +112,7 @@ fn patching_a_run_with_its_own_activations_changes_no_bit() {
             let mut axes = vec![];
             for (axis, len) in [
                 (Axis::Branch, branches),
-                (Axis::Row, prompts),
+                (Axis::Prompt, prompts),
                 (Axis::Head, heads),
                 (Axis::Position, captured.positions),
                 (Axis::Feature, features),
@@ -147,7 +147,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
         run(&model, &[0, 1], &Spec { captures: captures.clone(), edits: vec![] }, &HookTensors::new()).unwrap().1;
     let scope = Scope {
         steps: Some(0..1),
-        rows: Some(vec![1]),
+        prompts: Some(vec![1]),
         branch: Some(Branch::Uncond),
         heads: Some(vec![0, 2, 3]),
         positions: Some(1..4),
@@ -179,6 +179,39 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     }
     assert_eq!(touched, 9);
     assert!(before.iter().all(|&value| value != 0.0));
+}
+
+#[test]
+fn edits_of_prompts_mean_those_of_the_run_in_any_batch_and_in_every_sample() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let scope = Scope { prompts: Some(vec![1]), ..Scope::default() };
+    let spec = edit("dit.0.mlp_out", scope, Change::Zero);
+    let (plain, _) = run(&model, &[0, 1], &Spec::default(), &HookTensors::new()).unwrap();
+    let (whole, _) = run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap();
+    let half = 6 * LENGTH;
+    assert!(whole[..half] == plain[..half] && whole[half..] != plain[half..]);
+    // One prompt after another, each with two samples, of which the first has the noise of the whole.
+    for prompt in 0..2 {
+        let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+        hooks.begin_batch([prompt], 2).unwrap();
+        let ids = [PROMPTS[prompt].to_vec()];
+        let conditions = model.condition(&mut hooks, &ids, None, 0.0, 10.0).repeat(2);
+        let keys = [NoiseKey::new(1, &prompt.to_string(), 0), NoiseKey::new(1, "another", 0)];
+        let mut noise = BrownianNoise::new(&keys, 6, LENGTH);
+        let mut watch = |_: &Observed| ControlFlow::Continue(());
+        let end = model.sample(&mut hooks, &conditions, &request(6.0), &mut noise, &mut watch);
+        hooks.finish().unwrap();
+        let ControlFlow::Continue(end) = end else { panic!("nobody stopped it") };
+        assert_eq!(bits(end)[..half], whole[prompt * half..(prompt + 1) * half], "prompt {prompt}");
+    }
+    let beyond = Scope { prompts: Some(vec![2]), ..Scope::default() };
+    let spec = edit("dit.0.mlp_out", beyond, Change::Zero);
+    let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+    let error = hooks.begin_batch([0], 2).unwrap_err();
+    assert!(matches!(error, HookError::NoPrompt { prompt: 2, prompts: 2, .. }), "{error}");
+    let Err(error) = run(&model, &[0, 1], &spec, &HookTensors::new()) else { panic!("there are two prompts") };
+    assert!(matches!(error, HookError::NoPrompt { .. }), "{error}");
 }
 
 #[test]

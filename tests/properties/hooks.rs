@@ -85,7 +85,7 @@ fn a_scale_of_zero_changes_no_bit() {
 
 #[test]
 fn patching_a_run_with_its_own_activations_changes_nothing() {
-    let axes = [Axis::Branch, Axis::Row, Axis::Step, Axis::Head, Axis::Feature];
+    let axes = [Axis::Branch, Axis::Prompt, Axis::Step, Axis::Head, Axis::Feature];
     for (device, placement) in devices() {
         let model = load(&placement);
         let plain = generate(&model, &Spec::default(), &HookTensors::new()).unwrap().0;
@@ -119,7 +119,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     let before = generate(&model, &Spec { captures: capture(), edits: vec![] }, &HookTensors::new()).unwrap().1;
     let scope = Scope {
         steps: Some(2..4),
-        rows: Some(vec![1]),
+        prompts: Some(vec![1]),
         branch: Some(Branch::Uncond),
         heads: Some(vec![0, 2]),
         positions: None,

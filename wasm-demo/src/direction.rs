@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use tonoscope_core::{
-    hooks::{Axis, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Scope, Selector, Site, Value},
+    hooks::{Axis, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Scope, Selector, Site, Value, read_floats},
     interventions::{Means, difference},
     models::musicgen::MusicGen,
 };
@@ -96,7 +96,7 @@ impl DirectionRequest {
             // `[branch, 1, step, head, feature]`
             let mean = tensor.cast(DType::F32).mean_dim(2);
             let [branches, _, _, heads, features] = mean.dims();
-            let values = mean.into_data_async().await.map_err(failed)?.try_to_vec().unwrap_or_default();
+            let values = read_floats(mean).await.map_err(failed)?;
             let name = point.to_string();
             tensors.insert(name.clone(), (values, [1, 1, branches, heads, features]));
             let axes = [Axis::Branch, Axis::Head, Axis::Feature];

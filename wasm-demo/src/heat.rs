@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use tonoscope_core::{
-    hooks::{Branch, Capture, HookPoint, Hooks, Reduce, Selector},
+    hooks::{Branch, Capture, HookPoint, Hooks, Reduce, Selector, read_floats},
     readout::LinearProbe,
 };
 use wasm_bindgen::JsError;
@@ -77,8 +77,7 @@ impl Heat {
             streams.push(stream.narrow(0, row, 1).reshape([width]));
         }
         // Read back together: on a GPU each reading waits.
-        let all = Tensor::cat(streams, 0).cast(DType::F32).into_data_async().await.map_err(failed)?;
-        let all: Vec<f32> = all.try_to_vec().unwrap_or_default();
+        let all = read_floats(Tensor::cat(streams, 0)).await.map_err(failed)?;
         let mut rest = &all[..];
         let mut columns = vec![];
         for reading in self.readings.values() {

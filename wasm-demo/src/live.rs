@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use tonoscope_core::{
     audio::Waveform,
+    hooks::read_floats,
     models::{
         encodec::AudioStream,
         musicgen::{MusicGen, Step},
@@ -68,8 +69,7 @@ impl<'a> Live<'a> {
         let codes = Tensor::<3, Int>::from_data(codes, &self.model.device());
         let Some(audio) = self.stream.push(codes) else { return Ok(()) };
         let [_, channels, samples] = audio.dims();
-        let values: Vec<f32> =
-            audio.cast(DType::F32).into_data_async().await.map_err(failed)?.try_to_vec().unwrap_or_default();
+        let values = read_floats(audio).await.map_err(failed)?;
         self.sound.resize(channels, vec![]);
         for (channel, values) in self.sound.iter_mut().zip(values.chunks(samples)) {
             channel.extend_from_slice(values);

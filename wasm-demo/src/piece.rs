@@ -1,9 +1,9 @@
 //! Finished music on its way to the page.
 
-use burn::tensor::DType;
 use serde_json::json;
 use tonoscope_core::{
     audio::{WavFormat, Waveform},
+    hooks::read_floats,
     models::musicgen::{MusicGen, Tie},
 };
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
@@ -64,9 +64,9 @@ impl Piece {
 
 /// Sound of codes `[codebook][frame]`.
 pub(crate) async fn sound(model: &MusicGen, codes: &[Vec<u32>]) -> Result<Waveform, JsError> {
-    let audio = model.decode_audio(&[codes.to_vec()]).cast(DType::F32);
+    let audio = model.decode_audio(&[codes.to_vec()]);
     let [_, _, samples] = audio.dims();
-    let flat: Vec<f32> = audio.into_data_async().await.map_err(failed)?.try_to_vec().unwrap_or_default();
+    let flat = read_floats(audio).await.map_err(failed)?;
     let channels = flat.chunks(samples.max(1)).map(<[f32]>::to_vec).collect();
     Waveform::new(channels, model.config().audio_encoder.sampling_rate).map_err(failed)
 }

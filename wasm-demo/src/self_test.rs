@@ -1,11 +1,11 @@
 //! Does the GPU compute what the CPU does? Some drivers do not, and then music is noise.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use serde::Serialize;
 use tonoscope_backends::Dtype;
 use tonoscope_core::{
     checkpoint::{Placement, Weights},
-    hooks::Hooks,
+    hooks::{Hooks, read_floats},
     models::musicgen::{Columns, DecoderState, MusicGen, MusicgenConfig},
 };
 use wasm_bindgen::JsError;
@@ -76,8 +76,7 @@ async fn run(placement: &Placement) -> Result<[Vec<f32>; 3], JsError> {
 }
 
 async fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, JsError> {
-    let data = tensor.cast(DType::F32).into_data_async().await.map_err(failed)?;
-    Ok(data.try_to_vec().unwrap_or_default())
+    read_floats(tensor).await.map_err(failed)
 }
 
 fn difference(found: &[f32], expected: &[f32]) -> f64 {

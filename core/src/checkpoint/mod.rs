@@ -11,6 +11,7 @@ mod folder;
 #[cfg(not(target_arch = "wasm32"))]
 mod json;
 mod matrix;
+mod numbers;
 mod pytorch;
 mod safetensors;
 mod source;
@@ -25,6 +26,7 @@ pub(crate) use folder::{open_folder, open_named_folder};
 pub(crate) use json::read_json;
 pub(crate) use matrix::StoredMatrix;
 pub use matrix::{LayerNormRows, MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
+pub use numbers::read_numbers;
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;
 pub(crate) use safetensors::{doubles_to_bytes, floats_to_bytes};

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use safetensors::Dtype;
 
-use crate::checkpoint::{LoadError, Source, to_f32};
+use crate::checkpoint::{LoadError, Source, read_numbers};
 
 /// Unit normal noise of the shape `[batch, channels, length]`.
 pub trait Noise {
@@ -92,14 +91,10 @@ pub(super) fn upload(values: Vec<f32>, shape: [usize; 3], device: &Device) -> Te
 }
 
 fn values(source: &dyn Source, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
-    let raw = source.read(name)?;
-    if raw.shape != expected {
-        return Err(LoadError::Shape { key: name.to_owned(), found: raw.shape, expected: expected.to_vec() });
+    let (found, values) = read_numbers(source, name)?;
+    if found != expected {
+        return Err(LoadError::Shape { key: name.to_owned(), found, expected: expected.to_vec() });
     }
-    if !matches!(raw.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-        return Err(LoadError::Dtype { key: name.to_owned(), found: format!("{:?}", raw.dtype) });
-    }
-    let values = to_f32(&raw);
     if values.iter().all(|value| value.is_finite()) {
         Ok(values)
     } else {

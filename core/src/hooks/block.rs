@@ -5,12 +5,12 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
 
 use super::{
     point::{HookPoint, Part},
     run::HookError,
-    spec::{Axis, Branch, Change, Edit, Scope, Value},
+    spec::{Axis, Change, Edit, Scope, Value},
 };
 
 /// Tensors that edits take their values from, by name, in any rank up to five.
@@ -21,8 +21,27 @@ pub type HookTensors = BTreeMap<String, Tensor<5>>;
 pub(crate) struct Extent {
     /// What its rows are.
     pub(crate) rows: Rows,
+    /// Which prompts its sequences are.
+    pub(crate) prompts: Prompts,
     /// First step.
     pub(crate) start: usize,
+}
+
+/// Which prompts of a run the sequences of a batch are.
+#[derive(Debug, Clone)]
+pub(crate) struct Prompts {
+    /// Number within the run of each prompt of the batch. `None`: the batch is the run.
+    pub(crate) numbers: Option<Arc<[usize]>>,
+    /// Sequences of each prompt, next to each other.
+    pub(crate) copies: usize,
+}
+
+impl Prompts {
+    /// Number within the run of the prompt of a sequence.
+    pub(crate) fn of(&self, sequence: usize) -> usize {
+        let index = sequence / self.copies;
+        self.numbers.as_ref().map_or(index, |numbers| numbers[index])
+    }
 }
 
 /// What the rows of a batch are.
@@ -50,49 +69,46 @@ struct Run {
 }
 
 impl Rows {
-    fn sequences(&self) -> usize {
+    pub(crate) fn sequences(&self) -> usize {
         match self {
             Self::Even { sequences } | Self::Listed { sequences, .. } => *sequences,
         }
     }
 
-    /// The rows that `scope` covers, of `len` that there are; `None` if it names a sequence that the batch does not have.
-    fn within(&self, scope: &Scope, len: usize) -> Option<Vec<Run>> {
+    /// The rows that `scope` covers, of the `len` rows of a tensor.
+    fn within(&self, scope: &Scope, prompts: &Prompts, len: usize) -> Vec<Run> {
         let sequences = self.sequences();
-        let wanted = match &scope.rows {
-            Some(list) => ranges(list, sequences)?,
-            None => std::iter::once(0..sequences).collect(),
+        let is_wanted = |sequence: usize| match &scope.prompts {
+            Some(wanted) => wanted.contains(&prompts.of(sequence)),
+            None => true,
         };
-        let branches = [Branch::Cond, Branch::Uncond].into_iter().enumerate();
-        let branches = branches.filter(|(_, branch)| scope.branch.is_none_or(|only| only == *branch));
+        let in_scope = |branch: usize| scope.branch.is_none_or(|only| only as usize == branch);
         let mut runs: Vec<Run> = vec![];
+        let mut add = |branch: usize, row: usize, sequence: usize| match runs.last_mut() {
+            Some(run) if (run.branch, run.rows.end, run.sequences.end) == (branch, row, sequence) => {
+                run.rows.end += 1;
+                run.sequences.end += 1;
+            }
+            _ => runs.push(Run { branch, rows: row..row + 1, sequences: sequence..sequence + 1 }),
+        };
         match self {
             Self::Even { .. } => {
-                for (branch, _) in branches.take_while(|(branch, _)| branch * sequences < len) {
-                    runs.extend(wanted.iter().map(|range| Run {
-                        branch,
-                        rows: branch * sequences + range.start..branch * sequences + range.end,
-                        sequences: range.clone(),
-                    }));
+                for row in 0..len {
+                    let (branch, sequence) = (row / sequences, row % sequences);
+                    if in_scope(branch) && is_wanted(sequence) {
+                        add(branch, row, sequence);
+                    }
                 }
             }
             Self::Listed { rows, .. } => {
-                let named: Vec<usize> = branches.map(|(branch, _)| branch).collect();
                 for (row, &(branch, sequence)) in rows.iter().enumerate() {
-                    if !named.contains(&branch) || !wanted.iter().any(|range| range.contains(&sequence)) {
-                        continue;
-                    }
-                    match runs.last_mut() {
-                        Some(run) if (run.branch, run.rows.end, run.sequences.end) == (branch, row, sequence) => {
-                            run.rows.end += 1;
-                            run.sequences.end += 1;
-                        }
-                        _ => runs.push(Run { branch, rows: row..row + 1, sequences: sequence..sequence + 1 }),
+                    if in_scope(branch) && is_wanted(sequence) {
+                        add(branch, row, sequence);
                     }
                 }
             }
         }
-        Some(runs)
+        runs
     }
 }
 
@@ -140,12 +156,21 @@ pub(crate) struct Resolved {
     values: Option<Values>,
 }
 
-/// Values as `[branch · row, step, head, position, feature]`, absent axes being of length 1.
+/// Values as [`Layout::shape`] says.
 #[derive(Debug, Clone)]
 struct Values {
     tensor: Tensor<5>,
+    layout: Layout,
+}
+
+/// What the axes of an edit's tensor are.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    /// `[branch · prompt, step, head, position, feature]`, absent axes being of length 1.
+    shape: [usize; 5],
     branches: bool,
-    rows: Option<usize>,
+    /// Prompts that there are values for; `None`: the same for all.
+    prompts: Option<usize>,
     steps: bool,
     positions: bool,
 }
@@ -175,13 +200,13 @@ impl Units {
 
 impl Resolved {
     pub(crate) fn new(edit: &Edit, tensors: &HookTensors) -> Result<Self, HookError> {
-        let values = match &edit.change {
-            Change::Add { value, .. } | Change::Replace { value } | Change::ProjectOut { value } => {
-                Some(Values::new(value, tensors)?)
-            }
-            Change::Zero | Change::Scale { .. } => None,
-        };
+        let values = edit.change.value().map(|value| Values::new(value, tensors)).transpose()?;
         Ok(Self { edit: edit.clone(), values })
+    }
+
+    /// Whether the edit fits a run of so many prompts.
+    pub(crate) fn check_prompts(&self, prompts: usize) -> Result<(), HookError> {
+        check_prompts(&self.edit, self.values.as_ref().map(|values| &values.layout), prompts)
     }
 
     /// Applies the edit to the part of `x` that its scope covers; `positions` is how many its units have per head.
@@ -218,9 +243,8 @@ impl Resolved {
             return Ok(x);
         }
         let stretches = Units::stretches(head_ranges, &seen, positions);
-        let len = extent.rows.sequences();
-        let runs = extent.rows.within(scope, rows).ok_or(HookError::Beyond { point, what: "row", len })?;
-        for run in runs {
+        for run in extent.rows.within(scope, &extent.prompts, rows) {
+            let prompts: Vec<usize> = run.sequences.clone().map(|sequence| extent.prompts.of(sequence)).collect();
             for units in &stretches {
                 let part = [
                     run.rows.clone(),
@@ -230,7 +254,7 @@ impl Resolved {
                 ];
                 let old = x.clone().slice(part.clone());
                 let values = match &self.values {
-                    Some(values) => Some(values.of(point, run.branch, &run.sequences, &steps, units, features)?),
+                    Some(values) => Some(values.of(point, run.branch, &prompts, &steps, units, features)?),
                     None => None,
                 };
                 x = x.slice_assign(part, self.changed(old, values));
@@ -256,15 +280,17 @@ impl Resolved {
     }
 }
 
-impl Values {
-    fn new(value: &Value, tensors: &HookTensors) -> Result<Self, HookError> {
+impl Layout {
+    /// Of a tensor of these dimensions, whose axes `value` names.
+    pub(crate) fn new(value: &Value, dims: [usize; 5]) -> Result<Self, HookError> {
         let bad = |reason: &str| HookError::Value { name: value.tensor.clone(), reason: reason.to_owned() };
-        let tensor = tensors.get(&value.tensor).ok_or_else(|| bad("there is no tensor of this name"))?;
         if !value.axes.is_sorted() || value.axes.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(bad("axes must appear once each, in the order branch, row, step, head, position, feature"));
+            return Err(bad("axes must appear once each, in the order branch, prompt, step, head, position, feature"));
         }
-        let dims = tensor.dims();
-        let (padding, lengths) = dims.split_at(5 - value.axes.len());
+        let Some(absent) = dims.len().checked_sub(value.axes.len()) else {
+            return Err(bad("more than five axes are named, and no tensor has more"));
+        };
+        let (padding, lengths) = dims.split_at(absent);
         if padding.iter().any(|&len| len != 1) {
             return Err(bad(&format!("it has more axes than the {} that are named", value.axes.len())));
         }
@@ -274,46 +300,71 @@ impl Values {
             return Err(bad("a branch axis has two entries, conditional and unconditional"));
         }
         let shape = [
-            or_one(Axis::Branch) * or_one(Axis::Row),
+            or_one(Axis::Branch) * or_one(Axis::Prompt),
             or_one(Axis::Step),
             or_one(Axis::Head),
             or_one(Axis::Position),
             or_one(Axis::Feature),
         ];
         Ok(Self {
-            tensor: tensor.clone().reshape(shape),
+            shape,
             branches: len(Axis::Branch).is_some(),
-            rows: len(Axis::Row),
+            prompts: len(Axis::Prompt),
             steps: len(Axis::Step).is_some(),
             positions: len(Axis::Position).is_some(),
         })
+    }
+}
+
+/// Whether `edit`, whose values have this layout, fits a run of so many prompts.
+pub(crate) fn check_prompts(edit: &Edit, values: Option<&Layout>, prompts: usize) -> Result<(), HookError> {
+    let points = || edit.points.to_string();
+    let wanted = edit.scope.prompts.as_deref();
+    if let Some(&prompt) = wanted.and_then(|wanted| wanted.iter().find(|&&prompt| prompt >= prompts)) {
+        return Err(HookError::NoPrompt { points: points(), prompt, prompts });
+    }
+    let Some(len) = values.and_then(|values| values.prompts) else { return Ok(()) };
+    let last = wanted.map_or(prompts.checked_sub(1), |wanted| wanted.iter().copied().max());
+    match last {
+        Some(prompt) if prompt >= len => Err(HookError::NoValue { points: points(), prompt, len }),
+        _ => Ok(()),
+    }
+}
+
+impl Values {
+    fn new(value: &Value, tensors: &HookTensors) -> Result<Self, HookError> {
+        let tensor = tensors.get(&value.tensor).ok_or_else(|| HookError::no_tensor(value))?;
+        let layout = Layout::new(value, tensor.dims())?;
+        Ok(Self { tensor: tensor.clone().reshape(layout.shape), layout })
     }
 
     fn of(
         &self,
         point: HookPoint,
         branch: usize,
-        sequences: &Range<usize>,
+        prompts: &[usize],
         steps: &Range<usize>,
         units: &Units,
         features: usize,
     ) -> Result<Tensor<4>, HookError> {
         let [_, all_steps, all_heads, all_positions, all_features] = self.tensor.dims();
-        if self.positions && point.part != Part::Dit {
+        if self.layout.positions && point.part != Part::Dit {
             return Err(HookError::NoPositions { point });
         }
         let within = |range: Range<usize>, len: usize, what: &'static str| {
             if range.end <= len { Ok(range) } else { Err(HookError::Beyond { point, what, len }) }
         };
-        let branch = if self.branches { branch } else { 0 };
-        let first = match self.rows {
-            Some(rows) => {
-                let range = within(sequences.clone(), rows, "row")?;
-                branch * rows + range.start..branch * rows + range.end
+        let branch = if self.layout.branches { branch } else { 0 };
+        let rows = match self.layout.prompts {
+            Some(len) => {
+                if let Some(&prompt) = prompts.iter().find(|&&prompt| prompt >= len) {
+                    return Err(HookError::NoValue { points: point.to_string(), prompt, len });
+                }
+                prompts.iter().map(|prompt| branch * len + prompt).collect()
             }
-            None => branch..branch + 1,
+            None => vec![branch],
         };
-        let steps = if self.steps { within(steps.clone(), all_steps, "step")? } else { 0..1 };
+        let steps = if self.layout.steps { within(steps.clone(), all_steps, "step")? } else { 0..1 };
         let heads = if all_heads == 1 { 0..1 } else { within(units.heads.clone(), all_heads, "head")? };
         let positions =
             if all_positions == 1 { 0..1 } else { within(units.positions.clone(), all_positions, "position")? };
@@ -321,7 +372,9 @@ impl Values {
             return Err(HookError::Beyond { point, what: "feature", len: all_features });
         }
         // A pattern's values may cover keys that are still to come.
-        let some = self.tensor.clone().slice([first, steps, heads, positions, 0..all_features.min(features)]);
+        let some = chosen(&self.tensor, &rows);
+        let all_rows = 0..some.dims()[0];
+        let some = some.slice([all_rows, steps, heads, positions, 0..all_features.min(features)]);
         let [rows, steps, heads, positions, features] = some.dims();
         if heads * positions == 1 {
             return Ok(some.reshape([rows, steps, 1, features]));
@@ -329,6 +382,15 @@ impl Values {
         let (heads, positions) = (units.heads.len(), units.positions.len());
         Ok(some.expand([rows, steps, heads, positions, features]).reshape([rows, steps, heads * positions, features]))
     }
+}
+
+/// Some entries of the first axis.
+fn chosen(tensor: &Tensor<5>, rows: &[usize]) -> Tensor<5> {
+    if rows.windows(2).all(|pair| pair[1] == pair[0] + 1) {
+        return tensor.clone().narrow(0, rows[0], rows.len());
+    }
+    let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    tensor.clone().select(0, Tensor::<1, Int>::from_data(rows.as_slice(), &tensor.device()))
 }
 
 /// Sorted indices as runs of neighbours; `None` if one is not below `len`.

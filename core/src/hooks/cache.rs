@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use burn::tensor::{DType, ExecutionError, Tensor};
+use burn::tensor::{ExecutionError, Tensor};
 
 use super::{
     point::{HookPoint, Inner, Part, PointError, Site},
+    read::read_floats,
     run::HookError,
     spec::Reduce,
 };
@@ -78,8 +79,7 @@ impl Captured {
     /// # Errors
     /// If the device fails.
     pub async fn values(&self) -> Result<Vec<f32>, ExecutionError> {
-        let data = self.tensor.clone().cast(DType::F32).into_data_async().await?;
-        Ok(data.try_to_vec().unwrap_or_default())
+        read_floats(self.tensor.clone()).await
     }
 }
 

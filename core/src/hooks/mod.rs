@@ -7,6 +7,7 @@ mod block;
 mod cache;
 mod file;
 mod point;
+mod read;
 mod run;
 mod spec;
 
@@ -14,5 +15,6 @@ pub use block::HookTensors;
 pub use cache::{Cache, CaptureName, Captured};
 pub use file::EditFile;
 pub use point::{HookPoint, Inner, Part, PointError, Site, edit_distance};
+pub use read::read_floats;
 pub use run::{HookError, Hooks};
 pub use spec::{Axis, Branch, Capture, Change, Edit, Reduce, Scope, Selector, Spec, Value};

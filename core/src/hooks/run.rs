@@ -8,10 +8,10 @@ use std::{
 use burn::tensor::Tensor;
 
 use super::{
-    block::{Extent, HookTensors, Resolved, Rows, from_block, positions, to_block},
+    block::{Extent, HookTensors, Layout, Prompts, Resolved, Rows, check_prompts, from_block, positions, to_block},
     cache::{Cache, Recorder},
     point::{HookPoint, PointError},
-    spec::Spec,
+    spec::{Edit, Reduce, Spec, Value},
 };
 
 /// A spec that cannot be carried out.
@@ -42,6 +42,34 @@ pub enum HookError {
         /// Its length.
         len: usize,
     },
+    /// A prompt was named that the run does not have.
+    #[error("an edit at `{points}` names prompt {prompt}, but the run has {prompts} (counted from 0)")]
+    NoPrompt {
+        /// The points of the edit.
+        points: String,
+        /// The prompt.
+        prompt: usize,
+        /// Prompts of the run.
+        prompts: usize,
+    },
+    /// A tensor with a value for each prompt has none for this one.
+    #[error("an edit at `{points}` has values for {len} prompts, but needs one for prompt {prompt} (counted from 0)")]
+    NoValue {
+        /// The points of the edit.
+        points: String,
+        /// The prompt.
+        prompt: usize,
+        /// Prompts that there are values for.
+        len: usize,
+    },
+    /// A batch of another size than was announced.
+    #[error("`Hooks::begin_batch` was told of {announced} prompts, but the batch has {found}")]
+    Batch {
+        /// Prompts that were announced.
+        announced: usize,
+        /// Prompts of the batch.
+        found: usize,
+    },
     /// Positions were named at a point of a network that sees one at a time.
     #[error("hook point `{point}` has no positions beside its steps")]
     NoPositions {
@@ -70,12 +98,22 @@ pub enum HookError {
     },
 }
 
+impl HookError {
+    pub(crate) fn no_tensor(value: &Value) -> Self {
+        Self::Value { name: value.tensor.clone(), reason: "there is no tensor of this name".to_owned() }
+    }
+}
+
 /// A spec made ready for one model, and what it has captured so far.
 #[derive(Debug, Default)]
 pub struct Hooks {
     edits: BTreeMap<HookPoint, Vec<Resolved>>,
     recorders: BTreeMap<HookPoint, Vec<Recorder>>,
     pending: BTreeSet<HookPoint>,
+    /// Prompts of the batch, by their numbers within the run. `None`: the batch is the run.
+    batch: Option<Arc<[usize]>>,
+    /// Prompts that the edits were last checked against.
+    checked: Option<usize>,
     extent: Option<Extent>,
     failure: Option<HookError>,
 }
@@ -124,14 +162,83 @@ impl Hooks {
         Ok(())
     }
 
+    /// Checks, before anything is loaded, that `edits` have their tensors, of the `shapes` of an [`EditFile`](super::EditFile),
+    /// and fit a run of so many prompts: every prompt that one names exists, and so does a value for it.
+    ///
+    /// # Errors
+    /// [`HookError::NoPrompt`], [`HookError::NoValue`], or [`HookError::Value`] for a tensor that is missing or of the wrong
+    /// shape.
+    pub fn check_edits<'t>(
+        edits: &[Edit],
+        mut shapes: impl FnMut(&str) -> Option<&'t [usize; 5]>,
+        prompts: usize,
+    ) -> Result<(), HookError> {
+        for edit in edits {
+            let layout = |value: &Value| {
+                let shape = shapes(&value.tensor).ok_or_else(|| HookError::no_tensor(value))?;
+                Layout::new(value, *shape)
+            };
+            let layout = edit.change.value().map(layout).transpose()?;
+            check_prompts(edit, layout.as_ref(), prompts)?;
+        }
+        Ok(())
+    }
+
+    fn check_prompts(&self, prompts: usize) -> Result<(), HookError> {
+        self.edits.values().flatten().try_for_each(|edit| edit.check_prompts(prompts))
+    }
+
+    /// Says which prompts of a run of `total` the next batch holds, by their numbers from 0. Edits name prompts of the run,
+    /// so that a batch changes the same ones whatever its size. Without this, the batch is the run.
+    ///
+    /// # Errors
+    /// [`HookError::NoPrompt`], [`HookError::NoValue`].
+    pub fn begin_batch(&mut self, prompts: impl IntoIterator<Item = usize>, total: usize) -> Result<(), HookError> {
+        self.batch = Some(prompts.into_iter().collect());
+        if self.checked != Some(total) {
+            self.check_prompts(total)?;
+            self.checked = Some(total);
+        }
+        Ok(())
+    }
+
     /// Says what the next tensors cover: `sequences` rows per guidance branch, time axes that begin at step `start`.
     pub fn begin(&mut self, start: usize, sequences: usize) {
-        self.extent = Some(Extent { rows: Rows::Even { sequences }, start });
+        self.begin_copies(start, sequences, 1);
+    }
+
+    /// As [`Self::begin`], of a batch that has `copies` sequences of each prompt, next to each other.
+    pub fn begin_copies(&mut self, start: usize, sequences: usize, copies: usize) {
+        self.begin_extent(start, Rows::Even { sequences }, copies);
     }
 
     /// As [`Self::begin`], of a batch whose `rows` (branch and sequence of each) are not all sequences in all branches.
     pub(crate) fn begin_rows(&mut self, start: usize, rows: &Arc<[(usize, usize)]>, sequences: usize) {
-        self.extent = Some(Extent { rows: Rows::Listed { rows: Arc::clone(rows), sequences }, start });
+        self.begin_extent(start, Rows::Listed { rows: Arc::clone(rows), sequences }, 1);
+    }
+
+    fn begin_extent(&mut self, start: usize, rows: Rows, copies: usize) {
+        let copies = copies.max(1);
+        let found = rows.sequences() / copies;
+        if let Err(error) = self.fits(found) {
+            self.fail(error);
+        }
+        self.extent = Some(Extent { rows, prompts: Prompts { numbers: self.batch.clone(), copies }, start });
+    }
+
+    /// Whether the edits fit a batch of so many prompts.
+    pub(crate) fn fits(&mut self, prompts: usize) -> Result<(), HookError> {
+        match &self.batch {
+            Some(batch) if batch.len() != prompts => {
+                Err(HookError::Batch { announced: batch.len(), found: prompts })
+            }
+            None if self.checked != Some(prompts) => {
+                self.check_prompts(prompts)?;
+                self.checked = Some(prompts);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether anything is asked at `point`.
@@ -164,7 +271,10 @@ impl Hooks {
             for edit in edits {
                 match edit.apply(point, block.clone(), positions, extent) {
                     Ok(changed) => block = changed,
-                    Err(error) => self.failure = Some(error),
+                    Err(error) => {
+                        self.failure = Some(error);
+                        break;
+                    }
                 }
             }
             output = from_block(point, block, shape);
@@ -187,6 +297,31 @@ impl Hooks {
     /// - result: `[row, 1, head, feature]`, the rows of the conditional branch first
     pub fn latest(&self, point: HookPoint) -> Option<Tensor<4>> {
         self.recorders.get(&point)?.iter().find_map(Recorder::latest)
+    }
+
+    /// Whether an edit changes the tensor at `point`.
+    pub(crate) fn edits_at(&self, point: HookPoint) -> bool {
+        self.edits.contains_key(&point)
+    }
+
+    /// Hooks with the edits of these that record the last step at `points`, and nothing else: to find out where a run went
+    /// wrong.
+    pub(crate) fn replayed(&self, points: &[HookPoint]) -> Result<Self, HookError> {
+        let recorder = |&point: &HookPoint| Ok((point, vec![Recorder::new(point, Reduce::LastStep)?]));
+        Ok(Self {
+            edits: self.edits.clone(),
+            recorders: points.iter().map(recorder).collect::<Result<_, HookError>>()?,
+            pending: BTreeSet::new(),
+            batch: self.batch.clone(),
+            checked: self.checked,
+            extent: None,
+            failure: None,
+        })
+    }
+
+    /// Keeps `error` for [`Self::check`], unless something went wrong before.
+    pub(crate) fn fail(&mut self, error: HookError) {
+        self.failure.get_or_insert(error);
     }
 
     /// Reports what went wrong inside the model.

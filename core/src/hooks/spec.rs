@@ -193,9 +193,9 @@ pub struct Scope {
     /// Generation steps (columns of the delayed codes, the first being 0), denoising steps, or tokens of the text encoder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Range<usize>>,
-    /// Sequences of the batch, counted within a guidance branch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<Vec<usize>>,
+    /// Prompts of the whole run, from 0, whichever batch they are computed in. `rows` in older files.
+    #[serde(default, alias = "rows", skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Vec<usize>>,
     /// Half of the guidance batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<Branch>,
@@ -213,8 +213,9 @@ pub struct Scope {
 pub enum Axis {
     /// Conditional, unconditional.
     Branch,
-    /// Sequences of the batch.
-    Row,
+    /// Prompts of the whole run, from 0. `row` in older files.
+    #[serde(alias = "row")]
+    Prompt,
     /// Generation or denoising steps.
     Step,
     /// Heads; codebooks for logits.
@@ -237,7 +238,7 @@ pub struct Value {
 
 /// What an edit does to `x`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "do", deny_unknown_fields)]
+#[serde(rename_all = "snake_case", tag = "do", from = "StoredChange")]
 pub enum Change {
     /// `0`
     Zero,
@@ -265,8 +266,42 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The tensor that the change takes values from.
+    pub fn value(&self) -> Option<&Value> {
+        match self {
+            Self::Add { value, .. } | Self::Replace { value } | Self::ProjectOut { value } => Some(value),
+            Self::Zero | Self::Scale { .. } => None,
+        }
+    }
+}
+
+/// [`Change`] as it is read. Serde ignores unknown fields beside the tag of a variant without fields, so none is one.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", tag = "do", deny_unknown_fields)]
+enum StoredChange {
+    Zero {},
+    Scale { factor: f64 },
+    Add { value: Value, scale: f64 },
+    Replace { value: Value },
+    ProjectOut { value: Value },
+}
+
+impl From<StoredChange> for Change {
+    fn from(stored: StoredChange) -> Self {
+        match stored {
+            StoredChange::Zero {} => Self::Zero,
+            StoredChange::Scale { factor } => Self::Scale { factor },
+            StoredChange::Add { value, scale } => Self::Add { value, scale },
+            StoredChange::Replace { value } => Self::Replace { value },
+            StoredChange::ProjectOut { value } => Self::ProjectOut { value },
+        }
+    }
+}
+
 /// One change at some points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Edit {
     /// Which points.
     pub points: Selector,

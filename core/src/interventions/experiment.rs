@@ -258,7 +258,7 @@ impl Experiment {
             tensors.insert(name, tensor);
             let scope = Scope {
                 steps: self.steps.clone(),
-                rows: Some(vec![index]),
+                prompts: Some(vec![index]),
                 branch: self.branch,
                 heads: place.head.map(|head| vec![head]),
                 positions: None,

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use burn::tensor::{DType, Device, ExecutionError, Tensor, TensorData};
 
 use crate::{
-    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, to_f32},
-    hooks::{Capture, HookError, HookPoint, HookTensors, Hooks, Reduce, Selector, Spec},
+    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, read_numbers},
+    hooks::{Capture, HookError, HookPoint, HookTensors, Hooks, Reduce, Selector, Spec, read_floats},
     models::musicgen::{Generate, GenerateError, MusicGen, Progress, Prompt},
 };
 
@@ -98,7 +98,7 @@ impl Means {
     pub async fn to_bytes(&self, key: &serde_json::Value) -> Result<Vec<u8>, MeansError> {
         let mut stored = vec![];
         for (point, mean) in &self.points {
-            let values = mean.clone().cast(DType::F32).into_data_async().await?.try_to_vec().unwrap_or_default();
+            let values = read_floats(mean.clone()).await?;
             stored.push((point.to_string(), mean.dims().to_vec(), values));
         }
         Ok(floats_to_bytes("means", stored, (KEY, key.to_string()))?)
@@ -127,13 +127,11 @@ impl Means {
         let mut points = BTreeMap::new();
         for key in file.names() {
             let point: HookPoint = key.parse().map_err(|_| config(format!("`{key}` is no hook point")))?;
-            let raw = file.read(&key)?;
-            let shape: [usize; 5] = raw.shape.clone().try_into().map_err(|_| LoadError::Shape {
-                key: key.clone(),
-                found: raw.shape.clone(),
-                expected: vec![2, 1, 1, 1, 1],
-            })?;
-            let data = TensorData::new(to_f32(&raw), shape).convert_dtype(float);
+            let (found, values) = read_numbers(&file, &key)?;
+            let expected = vec![2, 1, 1, 1, 1];
+            let shape: [usize; 5] =
+                found.try_into().map_err(|found| LoadError::Shape { key: key.clone(), found, expected })?;
+            let data = TensorData::new(values, shape).convert_dtype(float);
             points.insert(point, Tensor::from_data(data, device));
         }
         Ok(Self { points })

@@ -4,7 +4,7 @@ use burn::tensor::{DType, ExecutionError, Int, Tensor, TensorData};
 
 use super::{LensError, Translators, check_layers};
 use crate::{
-    hooks::{Capture, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec},
+    hooks::{Capture, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec, read_floats},
     metrics::log_softmax,
     models::musicgen::{Columns, DecoderState, DelayPattern, Generate, MusicGen, SequenceKey, Text, guided},
 };
@@ -97,7 +97,7 @@ impl<'a> Streams<'a> {
         let mut means = vec![];
         for stream in &self.after {
             let mean = stream.clone().slice([0..1]).cast(DType::F32).mean_dim(1);
-            means.push(mean.into_data_async().await?.try_to_vec().unwrap_or_default());
+            means.push(read_floats(mean).await?);
         }
         Ok(means)
     }
@@ -141,7 +141,7 @@ impl<'a> Streams<'a> {
         };
         let logits = self.model.decoder().read_out(&mut Hooks::none(), stream);
         let logits = guided(logits.split(1, 0), self.how.guidance);
-        Ok(logits.cast(DType::F32).into_data_async().await?.try_to_vec().unwrap_or_default())
+        read_floats(logits).await
     }
 
     fn reading(&self, key: &SequenceKey, layer: usize, logits: &[f32], last: &[Vec<f64>], top: usize) -> LayerReading {

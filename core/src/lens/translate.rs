@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LensError;
 use crate::{
-    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, to_f32},
+    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, read_numbers},
     models::musicgen::MusicGen,
 };
 
@@ -102,11 +102,11 @@ impl TranslatorFile {
         let origin: Origin = serde_json::from_str(&json).map_err(|error| config(format!("`{KEY}`: {error}")))?;
         let width = origin.width;
         let read = |key: String, expected: Vec<usize>| {
-            let raw = file.read(&key)?;
-            if raw.shape != expected {
-                return Err(LoadError::Shape { key, found: raw.shape, expected });
+            let (found, values) = read_numbers(&file, &key)?;
+            if found != expected {
+                return Err(LoadError::Shape { key, found, expected });
             }
-            Ok(to_f32(&raw))
+            Ok(values)
         };
         let mut layers = BTreeMap::new();
         for key in file.names() {

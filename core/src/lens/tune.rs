@@ -7,7 +7,10 @@ use linfa_linalg::cholesky::SolveC;
 use ndarray::{Array1, Array2, Axis};
 
 use super::{LensError, TranslatorFile, check_layers, read::Streams, translate::Origin};
-use crate::models::musicgen::{Generate, MusicGen, Text};
+use crate::{
+    hooks::read_floats,
+    models::musicgen::{Generate, MusicGen, Text},
+};
 
 /// Translators that cannot be fitted.
 #[derive(Debug, thiserror::Error)]
@@ -165,8 +168,7 @@ impl Tuning {
 }
 
 async fn vector(x: &Tensor<2>) -> Result<Array1<f64>, ExecutionError> {
-    let values: Vec<f32> = x.clone().into_data_async().await?.try_to_vec().unwrap_or_default();
-    Ok(values.into_iter().map(f64::from).collect())
+    Ok(read_floats(x.clone()).await?.into_iter().map(f64::from).collect())
 }
 
 async fn matrix(x: &Tensor<2>, width: usize) -> Result<Array2<f64>, ExecutionError> {

@@ -164,6 +164,7 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
     let (edits, edit_tensors) = tensors::read_edits(&args.edit)?;
     let hooks = Spec { captures: args.capture.clone(), edits };
     Hooks::check_spec(&hooks, &config.points())?;
+    Hooks::check_edits(&hooks.edits, |name| edit_tensors.shape(name), prompts.len())?;
     let request = SampleRequest {
         steps: args.steps,
         sigma_min: args.sigma_min,

@@ -155,6 +155,7 @@ impl Diffusion<'_> {
     ) -> Result<Sampled> {
         let plan = self.plan;
         let mut hooks = Hooks::new(&plan.hooks, &self.points, &self.edit_tensors)?;
+        hooks.begin_batch([index], plan.prompts.len())?;
         let conditioning = self.condition(&mut hooks, index, samples.len());
         let mut noise = Kept::new(self.noise.rows(plan, index, samples), plan.keep_noise);
         let mut snapshots = vec![];

@@ -87,6 +87,7 @@ impl Work<'_> {
     ) -> Result<Batch> {
         let prompts: Vec<Prompt> = sequences.iter().map(|(_, prompt)| prompt.clone()).collect();
         let mut hooks = Hooks::new(&self.plan.spec, &self.plan.points, &self.edit_tensors)?;
+        hooks.begin_batch(first..first + prompts.len(), self.sequences.len())?;
         let bar = progress::steps(0, format!("generating, {title}"), "steps");
         let started = Instant::now();
         let mut watch = |progress: Progress| {

@@ -52,6 +52,7 @@ impl Plan {
         let ids = prompts.iter().map(encode).collect::<Result<_>>()?;
         let points = points(&found.files.config);
         Hooks::check_spec(&spec, &points)?;
+        Hooks::check_edits(&spec.edits, |name| edit_tensors.shape(name), prompts.len())?;
         Ok((Self { prompts, ids, spec, points, edit_tensors, how, recording, rate }, found))
     }
 

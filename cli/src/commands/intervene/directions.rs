@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use burn::tensor::DType;
 use tonoscope_core::{
-    hooks::{Axis, Change, Edit, EditFile, Scope, Selector, Value},
+    hooks::{Axis, Change, Edit, EditFile, Scope, Selector, Value, read_floats},
     interventions::{Means, difference},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn write(plan: &InterventionPlan, means: &BTreeMap<usize, Means>, fol
             // `[branch, 1, step, head, feature]`
             let mean = tensor.clone().cast(DType::F32).mean_dim(2);
             let [branches, _, _, heads, features] = mean.dims();
-            let values: Vec<f32> = pollster::block_on(mean.into_data_async())?.try_to_vec().unwrap_or_default();
+            let values = pollster::block_on(read_floats(mean))?;
             let name = point.to_string();
             tensors.insert(name.clone(), (values, [1, 1, branches, heads, features]));
             let axes = [Axis::Branch, Axis::Head, Axis::Feature];

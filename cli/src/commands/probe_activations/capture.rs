@@ -3,17 +3,16 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail};
-use safetensors::Dtype;
 use tonoscope_core::{
-    checkpoint::{SafetensorsFile, Source},
+    checkpoint::{SafetensorsFile, Source, read_numbers},
     hooks::{CaptureName, HookPoint, Part, Reduce},
 };
 
 use super::labels::Row;
 use crate::failure::Failed;
 
-/// Axes that a captured tensor may have, in this order.
-const AXES: [&str; 5] = ["branch", "prompt", "step", "head", "feature"];
+/// Axes that a captured tensor may have. Those of one line may come in any order, after those of the lines before.
+const AXES: [&[&str]; 5] = [&["branch"], &["prompt", "row"], &["step"], &["head", "position", "query"], &["feature", "key"]];
 
 /// The file, its tensors not read yet.
 pub(super) struct CaptureFile {
@@ -34,6 +33,7 @@ pub(super) struct CapturedPoint {
     /// What was kept.
     pub(super) reduce: Reduce,
     axes: Vec<String>,
+    shape: Vec<usize>,
     /// Branches, prompts, steps, heads, features; 1 where there is no such axis.
     extents: [usize; 5],
 }
@@ -67,21 +67,27 @@ impl CaptureFile {
         Ok(Self { file, prompts, points })
     }
 
-    /// One row of features per row of labels: of a whole prompt the mean over its steps.
+    /// One row of features per row of labels: the mean over positions, and of a whole prompt also over its steps.
     ///
     /// # Shapes
     /// - result: `[row, point.width()]`, row-major
     pub(super) fn features(&self, point: &CapturedPoint, branch: usize, rows: &[Row]) -> Result<Vec<f32>> {
-        let raw = self.file.read(&point.name)?;
-        if raw.dtype != Dtype::F32 {
-            bail!("`{}` holds {:?} in the capture, expected F32", point.name, raw.dtype);
-        }
+        let (_, values) = read_numbers(&self.file, &point.name)?;
         let [_, prompts, steps, ..] = point.extents;
         let width = point.width();
+        // Offsets of the features of one frame, and of what is averaged.
+        let features_at = point.offsets(|axis| matches!(axis, "head" | "feature" | "key"));
+        let averaged = point.offsets(|axis| matches!(axis, "position" | "query"));
         let frame = |prompt: usize, step: usize| {
-            let start = ((branch * prompts + prompt) * steps + step) * width * 4;
-            let (values, _) = raw.bytes[start..start + width * 4].as_chunks::<4>();
-            values.iter().map(|bytes| f32::from_le_bytes(*bytes))
+            let start = ((branch * prompts + prompt) * steps + step) * width * averaged.len();
+            let (values, averaged) = (&values, &averaged);
+            features_at.iter().map(move |feature| match averaged.as_slice() {
+                [one] => values[start + feature + one],
+                all => {
+                    let sum: f64 = all.iter().map(|at| f64::from(values[start + feature + at])).sum();
+                    (sum / all.len() as f64) as f32
+                }
+            })
         };
         let mut features = Vec::with_capacity(rows.len() * width);
         for row in rows {
@@ -107,16 +113,21 @@ impl CapturedPoint {
     fn new(name: String, axes: Vec<String>, shape: &[usize]) -> Result<Self> {
         let CaptureName { point, reduce } = name.parse().map_err(anyhow::Error::msg)?;
         let mut extents = [1; 5];
-        let mut known = AXES.iter();
-        for (axis, &len) in axes.iter().zip(shape) {
-            // `position` goes on where it stopped, so axes in another order are not found.
-            let Some(_) = known.position(|known| known == axis) else { bail!("`{name}` has a strange axis `{axis}`") };
-            extents[AXES.len() - 1 - known.len()] = len;
+        let mut last = 0;
+        for (index, (axis, &len)) in axes.iter().zip(shape).enumerate() {
+            let place = AXES.iter().position(|line| line.contains(&axis.as_str()));
+            let Some(place) = place.filter(|place| *place >= last && !axes[..index].contains(axis)) else {
+                bail!("`{name}` has an axis `{axis}` that is unknown or not in its place")
+            };
+            last = place;
+            if !matches!(axis.as_str(), "position" | "query") {
+                extents[place] = len;
+            }
         }
-        if axes.len() != shape.len() || extents.contains(&0) {
+        if axes.len() != shape.len() || shape.contains(&0) {
             bail!("`{name}` has shape {shape:?} and axes {axes:?}");
         }
-        Ok(Self { name, point, reduce, axes, extents })
+        Ok(Self { name, point, reduce, axes, shape: shape.to_vec(), extents })
     }
 
     /// Features of one prompt and step; those of all heads together.
@@ -143,7 +154,18 @@ impl CapturedPoint {
     }
 
     fn has(&self, axis: &str) -> bool {
-        self.axes.iter().any(|of| of == axis)
+        self.axes.iter().any(|of| of == axis || (axis == "prompt" && of == "row"))
+    }
+
+    /// Offsets of the elements along the axes that `of` names, in the order of the file.
+    fn offsets(&self, of: impl Fn(&str) -> bool) -> Vec<usize> {
+        let mut offsets = vec![0];
+        for index in (0..self.axes.len()).filter(|&index| of(&self.axes[index])) {
+            let stride: usize = self.shape[index + 1..].iter().product();
+            let along = 0..self.shape[index];
+            offsets = offsets.iter().flat_map(|start| along.clone().map(move |at| start + at * stride)).collect();
+        }
+        offsets
     }
 
     /// Text encoder, decoder; in each the embedding, the layers, and what comes after them.

@@ -155,6 +155,7 @@ impl MusicGen {
         if prompts.is_empty() {
             return Ok(Generation::default());
         }
+        hooks.fits(prompts.len())?;
         let (text, sequences) = self.sequences(hooks, prompts);
         self.generate_sequences(hooks, &text, &sequences, how, watch).await
     }
@@ -194,6 +195,8 @@ impl MusicGen {
         mut listen: impl AsyncFnMut(Step<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, GenerateError> {
         let Some(first) = sequences.first() else { return Ok(Generation::default()) };
+        hooks.fits(sequences.len())?;
+        hooks.check()?;
         let given = |sequence: &Sequence| sequence.start.first().map_or(0, Vec::len);
         if let Some(other) = sequences.iter().find(|sequence| given(sequence) != given(first)) {
             return Err(GenerateError::Uneven(given(first), given(other)));

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use super::{
     Columns, DecoderState, DelayPattern, Generate, GenerateError, Lane, MusicGen, Progress, Sequence, Step, Text, Tie,
 };
-use crate::hooks::{Capture, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec};
+use crate::hooks::{HookPoint, Hooks, Inner, Site, read_floats};
 
 /// Margin below which a choice counts as tied: some ten roundings of a 32-bit number.
 const TIED: f64 = 1e-6;
@@ -48,12 +48,11 @@ impl Run<'_> {
             let logits = self.model.decoder.forward(hooks, &mut state, input, Columns::Last);
             let logits = guided(state.layout().branches(logits), self.how.guidance);
             hooks.check()?;
-            let logits: Vec<f32> =
-                logits.cast(burn::tensor::DType::F32).into_data_async().await?.try_to_vec().unwrap_or_default();
+            let logits = read_floats(logits).await?;
             if let Some(bad) = logits.iter().position(|logit| !logit.is_finite()) {
                 let sequence = bad / (config.num_codebooks * config.vocab_size);
                 let step = self.offset + column;
-                let origin = self.locate(&pattern, &codes, column).await?;
+                let origin = self.locate(hooks, &pattern, &codes, column).await?;
                 return Err(GenerateError::NonFinite { step, sequence, origin });
             }
             self.choose(&pattern, &mut codes, column, given, &logits);
@@ -122,9 +121,11 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the columns before `column` again and looks for the first layer whose output is not finite.
+    /// Runs the columns before `column` again, with the same edits, and looks for the first tensor that is not finite: the
+    /// output of a layer, or what an edit has changed.
     async fn locate(
         &self,
+        hooks: &Hooks,
         pattern: &DelayPattern,
         codes: &[Vec<Vec<u32>>],
         column: usize,
@@ -135,26 +136,36 @@ impl Run<'_> {
         let deepest = self.sequences.iter().map(|sequence| sequence.lane.depth).max().unwrap_or(0);
         let alone = |lane: Lane| Lane { depth: deepest, joins: [0; 2], ..lane };
         let lanes: Vec<Lane> = self.lanes().into_iter().map(alone).collect();
-        let watched = points
-            .iter()
-            .filter(|point| sites.contains(&point.site) && point.layer.is_none_or(|layer| layer < deepest));
-        let captures =
-            watched.map(|&point| Capture { points: Selector::point(point), reduce: Reduce::LastStep }).collect();
-        let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &points, &HookTensors::default())?;
-        let mut state = self.state(&mut hooks, &lanes, column);
+        let watched = points.iter().copied().filter(|point| {
+            let runs = point.layer.is_none_or(|layer| layer < deepest);
+            runs && (sites.contains(&point.site) || (hooks.edits_at(*point) && !is_of_text(*point)))
+        });
+        let watched: Vec<HookPoint> = watched.collect();
+        let edited = |point: HookPoint| hooks.edits_at(point);
+        let is_edited = points.iter().any(|point| edited(*point));
+        let mut replay = hooks.replayed(&watched)?;
+        let mut state = self.state(&mut replay, &lanes, column);
         let input = self.input(state.layout().entering(), pattern, codes, 0, column);
-        self.model.decoder.forward(&mut hooks, &mut state, input, Columns::Last);
-        let cache = hooks.finish()?;
-        let mut order: Vec<&HookPoint> = points.iter().collect();
-        order.retain(|point| cache.get(**point).is_some());
-        for point in order {
-            let Some(captured) = cache.get(*point) else { continue };
+        self.model.decoder.forward(&mut replay, &mut state, input, Columns::Last);
+        let Ok(cache) = replay.finish() else {
+            // Such as a value that has to be as wide as the pattern is at its step.
+            return Ok("its origin was not found, since an edit does not fit all steps at once".to_owned());
+        };
+        for point in watched {
+            let Some(captured) = cache.get(point) else { continue };
             if captured.values().await?.iter().any(|value| !value.is_finite()) {
-                return Ok(format!("the first such number is in `{point}`"));
+                let by = if edited(point) { ", which an edit changes" } else { "" };
+                return Ok(format!("the first such number is in `{point}`{by}"));
             }
         }
-        Ok("every layer is finite, so it is the heads or an edit of the logits".to_owned())
+        let edits = if is_edited { ", with the edits applied" } else { "" };
+        Ok(format!("every layer is finite{edits}, so it is the heads"))
     }
+}
+
+/// Keys and values of the text: computed once, not at every step.
+fn is_of_text(point: HookPoint) -> bool {
+    matches!(point.site, Site::CrossAttn(Inner::K | Inner::V))
 }
 
 /// `uncond + guidance · (cond − uncond)` of the branches, or the only branch that there is.

@@ -81,6 +81,8 @@ struct SwiGlu {
 pub(super) struct Prepared {
     /// Rows of one guidance branch.
     pub(super) sequences: usize,
+    /// Rows of each prompt, next to each other.
+    copies: usize,
     /// 2 with guidance, else 1: the conditional rows come first.
     branches: usize,
     /// Rows that read conditions, the first ones; the others have none.
@@ -154,6 +156,7 @@ impl Dit {
             |layer: &Layer| layer.attn2.keys_values(conditions.clone()).map(|x| repeated(x, conditioning.copies));
         Prepared {
             sequences,
+            copies: conditioning.copies,
             branches: if guided { 2 } else { 1 },
             reading,
             global: repeated(self.global_proj.forward(conditioning.global.clone()), conditioning.copies),
@@ -180,7 +183,7 @@ impl Dit {
         x: Tensor<3>,
         times: &[f64],
     ) -> Tensor<3> {
-        hooks.begin(step, prepared.sequences);
+        hooks.begin_copies(step, prepared.sequences, prepared.copies);
         let x = x.swap_dims(1, 2);
         let x = self.preprocess_conv.forward(x.clone()) + x;
         let global = prepared.global.clone() + self.timestep_proj.forward(self.time_features(times));

@@ -83,6 +83,12 @@ impl StableAudio {
         noise: &mut dyn Noise,
         observe: &mut dyn FnMut(&Observed) -> ControlFlow<()>,
     ) -> ControlFlow<(), Tensor<3>> {
+        if let Err(error) = hooks.fits(conditioning.rows() / conditioning.copies.max(1)) {
+            hooks.fail(error);
+        }
+        if hooks.check().is_err() {
+            return ControlFlow::Break(());
+        }
         let guided = !is_one(request.guidance);
         let prepared = self.transformer.prepare(hooks, conditioning, guided, request.latent_length);
         let sigmas = request.schedule.sigmas(request.steps, request.sigma_min, request.sigma_max);

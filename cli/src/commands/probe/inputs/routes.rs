@@ -7,14 +7,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use tonoscope_core::{
-    checkpoint::{SafetensorsFile, Source},
+    checkpoint::{SafetensorsFile, Source, read_numbers},
     musicologist::Sides,
 };
 
 use super::{
     super::{routes::Route, unit::Rows},
     generated::{Annotations, class_of},
-    stored::floats,
 };
 use crate::{captures, failure::Failed, progress, session::sha256};
 
@@ -79,7 +78,7 @@ pub(super) fn latents(folder: &Path, annotations: &Annotations) -> Result<(Traje
         };
         for name in file.names() {
             let Some(step) = name.strip_prefix("diff_step_").and_then(|digits| digits.parse().ok()) else { continue };
-            let (shape, values) = floats(&file, &name).with_context(|| format!("`{}`", path.display()))?;
+            let (shape, values) = read_numbers(&file, &name).with_context(|| format!("`{}`", path.display()))?;
             let [samples, channels, length] = shape[..] else {
                 anyhow::bail!(
                     "`{name}` of `{}` has shape {shape:?}, expected `[samples, channels, length]`",

@@ -6,8 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use safetensors::Dtype;
-use tonoscope_core::checkpoint::{RawTensor, SafetensorsFile, Source, read_torch_tensor};
+use tonoscope_core::checkpoint::{SafetensorsFile, Source, read_numbers, read_torch_tensor};
 
 use crate::{failure::Failed, session::sha256};
 
@@ -32,11 +31,11 @@ impl Stored {
         let pickled = path.extension().is_some_and(|extension| extension == "pt" || extension == "pth");
         let (shape, values, metadata) = if pickled {
             let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-            let hint = "expected one tensor of 32-bit numbers, as `torch.save(tensor)` writes it";
+            let hint = "expected one tensor of floating-point numbers, as `torch.save(tensor)` writes it";
             let raw = read_torch_tensor(&bytes)
                 .map_err(|error| Failed::new(format!("`{}`: {error}", path.display()), hint))?;
-            let (shape, values) = numbers(raw, "the tensor").with_context(|| format!("`{}`", path.display()))?;
-            (shape, values, BTreeMap::new())
+            let values = raw.to_floats("the tensor").with_context(|| format!("`{}`", path.display()))?;
+            (raw.shape, values, BTreeMap::new())
         } else {
             let file = SafetensorsFile::open(path)?;
             let names = file.names();
@@ -45,7 +44,7 @@ impl Stored {
                 let what = format!("`{}` holds {} tensors, and none is called `{TENSOR}`", path.display(), names.len());
                 return Err(Failed::new(what, "pass a file of embeddings").into());
             };
-            let (shape, values) = floats(&file, name).with_context(|| format!("`{}`", path.display()))?;
+            let (shape, values) = read_numbers(&file, name).with_context(|| format!("`{}`", path.display()))?;
             (shape, values, file.metadata())
         };
         let stored = Self { path: path.to_owned(), shape, values, metadata, sha256 };
@@ -76,19 +75,6 @@ impl Stored {
         };
         self.metadata.get(key).map(parse).transpose()
     }
-}
-
-/// A tensor of 32-bit numbers.
-pub(super) fn floats(file: &SafetensorsFile, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-    numbers(file.read(name)?, &format!("`{name}`"))
-}
-
-fn numbers(raw: RawTensor<'_>, what: &str) -> Result<(Vec<usize>, Vec<f32>)> {
-    if raw.dtype != Dtype::F32 {
-        anyhow::bail!("{what} holds {:?}, expected F32", raw.dtype);
-    }
-    let values = raw.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    Ok((raw.shape, values))
 }
 
 /// The only file of `folder` whose name `fits`; `None` if there is none.
