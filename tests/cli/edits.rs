@@ -49,9 +49,8 @@ fn edits_of_prompts_do_not_depend_on_the_size_of_a_batch() {
     let plain = run("plain", json!([]), &[1], &[0.0], "6");
     let one = json!([{"points": "decoder.*.mlp_out", "scope": {"prompts": [1, 5]}, "change": {"do": "scale", "factor": -9.0}}]);
     // A direction for each prompt, none for 0, 2 and 4.
-    let values: Vec<f32> = (0..6 * 32)
-        .map(|index| if index / 32 % 2 == 0 { 0.0 } else { ((index as f32) * 0.9).sin() * 40.0 })
-        .collect();
+    let values: Vec<f32> =
+        (0..6 * 32).map(|index| if index / 32 % 2 == 0 { 0.0 } else { ((index as f32) * 0.9).sin() * 40.0 }).collect();
     let each = json!([{"points": "decoder.1.resid_post",
         "change": {"do": "add", "value": {"tensor": "v", "axes": ["prompt", "feature"]}, "scale": 1.0}}]);
     for (name, edits, shape, values, changed) in

@@ -318,8 +318,8 @@ fn positions_of_a_capture_are_averaged() {
     let spread = |position: usize| [-0.5, 0.0, 0.5][position];
     let rounded = |value: f32| (value * 256.0).round() / 256.0;
     let labels = place.path().join("labels.csv");
-    let lines: Vec<String> = prompts.iter().map(|prompt| format!("{prompt},{}\n", &prompt[..4])).collect();
-    fs::write(&labels, format!("prompt,label\n{}", lines.concat())).unwrap();
+    let lines: Vec<String> = prompts.iter().map(|prompt| format!("{}\n", &prompt[..4])).collect();
+    fs::write(&labels, format!("label\n{}", lines.concat())).unwrap();
     let report = |name: &str, axes: &[&str], shape: &[usize], of: &dyn Fn(&[usize]) -> f32| {
         let path = place.path().join(name);
         write_capture(&path, &prompts, &[("dit.0.self_attn.z", axes, shape, of)]);

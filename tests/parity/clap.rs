@@ -103,7 +103,7 @@ fn numpy_floats(file: &[u8], name: &str) -> Vec<f32> {
     data.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
-fn hooks(points: &[HookPoint]) -> Hooks {
+fn hooks(points: &[HookPoint]) -> Hooks<'static> {
     let spec = Spec { captures: capture_everything(points), edits: vec![] };
     Hooks::new(&spec, points, &HookTensors::default()).unwrap()
 }

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod batches;
+mod closures;
 mod diffusion_hooks;
 mod hooks;
 mod published;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use tonoscope_core::{
-    hooks::{Axis, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Scope, Selector, Site, Value, read_floats},
+    hooks::{
+        Axis, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Scope, Selector, Site, Value,
+        read_floats,
+    },
     interventions::{Means, difference},
     models::musicgen::MusicGen,
 };

@@ -57,7 +57,7 @@ impl Heat {
     ///
     /// # Shapes
     /// - result: `[number, point]`, row-major
-    pub(crate) async fn hear(&self, hooks: &Hooks) -> Result<Vec<f32>, JsError> {
+    pub(crate) async fn hear(&self, hooks: &Hooks<'_>) -> Result<Vec<f32>, JsError> {
         let row = match self.branch {
             Branch::Cond => 0,
             Branch::Uncond => 1,

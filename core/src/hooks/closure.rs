@@ -100,8 +100,11 @@ impl<'a> Closure<'a> {
             let given = given.reshape([rows, units / positions, positions, features]);
             let (expected, dtype) = (given.dims(), given.dtype());
             let at = At { point, step, rows: &named };
-            let returned = (self.0)(given, &at)
-                .map_err(|error| HookError::Closure { point, step, reason: chain(error.as_ref()) })?;
+            let returned = (self.0)(given, &at).map_err(|error| HookError::Closure {
+                point,
+                step,
+                reason: chain(error.as_ref()),
+            })?;
             if returned.dims() != expected {
                 let (found, expected) = (returned.dims().to_vec(), expected.to_vec());
                 return Err(HookError::Shape { point, step, found, expected });

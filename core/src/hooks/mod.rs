@@ -2,9 +2,13 @@
 //!
 //! A [`Spec`] (plain data) goes into [`Hooks`], which goes through the model: every interesting tensor passes
 //! [`Hooks::at`], which returns it unchanged when nothing is asked. What was captured comes out as a [`Cache`].
+//!
+//! Changes are data ([`Edit`]), which is saved and replayed, or closures ([`Hooks::hook`]), which may decide from step to step.
 
 mod block;
 mod cache;
+mod closure;
+mod edit;
 mod file;
 mod point;
 mod read;
@@ -13,6 +17,8 @@ mod spec;
 
 pub use block::HookTensors;
 pub use cache::{Cache, CaptureName, Captured};
+pub use closure::{At, HookOutput, Row};
+pub use edit::edit_tensor;
 pub use file::EditFile;
 pub use point::{HookPoint, Inner, Part, PointError, Site, edit_distance};
 pub use read::read_floats;

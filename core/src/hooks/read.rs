@@ -8,5 +8,6 @@ use burn::tensor::{DType, ExecutionError, Tensor};
 /// If the device fails, or gives something else than it was asked for.
 pub async fn read_floats<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ExecutionError> {
     let data = tensor.cast(DType::F32).into_data_async().await?;
-    data.try_to_vec().map_err(|error| ExecutionError::WithContext { reason: format!("a tensor was not read back: {error}") })
+    data.try_to_vec()
+        .map_err(|error| ExecutionError::WithContext { reason: format!("a tensor was not read back: {error}") })
 }

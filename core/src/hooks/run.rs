@@ -10,8 +10,9 @@ use burn::tensor::Tensor;
 use super::{
     block::{Extent, HookTensors, Layout, Prompts, Resolved, Rows, check_prompts, from_block, positions, to_block},
     cache::{Cache, Recorder},
+    closure::{At, Closure, HookOutput},
     point::{HookPoint, PointError},
-    spec::{Edit, Reduce, Spec, Value},
+    spec::{Edit, Reduce, Selector, Spec, Value},
 };
 
 /// A spec that cannot be carried out.
@@ -84,6 +85,28 @@ pub enum HookError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A closure said that the run cannot go on, or returned elements of another type.
+    #[error("the closure at `{point}` failed at step {step}: {reason}")]
+    Closure {
+        /// The point.
+        point: HookPoint,
+        /// Generation or denoising step.
+        step: usize,
+        /// What it said.
+        reason: String,
+    },
+    /// A closure returned a tensor of another shape.
+    #[error("the closure at `{point}` returned a tensor of shape {found:?} at step {step}, expected {expected:?}")]
+    Shape {
+        /// The point.
+        point: HookPoint,
+        /// Generation or denoising step.
+        step: usize,
+        /// Shape that it returned.
+        found: Vec<usize>,
+        /// Shape that it was given: `[row, head, position, feature]`.
+        expected: Vec<usize>,
+    },
     /// Rows that stand for several sequences cannot be recorded.
     #[error("hook point `{point}` cannot be recorded in a batch whose sequences share rows")]
     Shared {
@@ -104,10 +127,15 @@ impl HookError {
     }
 }
 
-/// A spec made ready for one model, and what it has captured so far.
+/// A spec made ready for one model, the closures beside it, and what was captured so far.
 #[derive(Debug, Default)]
-pub struct Hooks {
+pub struct Hooks<'a> {
+    /// Every point of the model.
+    known: Vec<HookPoint>,
     edits: BTreeMap<HookPoint, Vec<Resolved>>,
+    closures: Vec<Closure<'a>>,
+    /// The closures at a point, in the order in which they were added.
+    closures_at: BTreeMap<HookPoint, Vec<usize>>,
     recorders: BTreeMap<HookPoint, Vec<Recorder>>,
     pending: BTreeSet<HookPoint>,
     /// Prompts of the batch, by their numbers within the run. `None`: the batch is the run.
@@ -118,7 +146,7 @@ pub struct Hooks {
     failure: Option<HookError>,
 }
 
-impl Hooks {
+impl<'a> Hooks<'a> {
     /// Nothing asked: every point returns its tensor as it is.
     pub fn none() -> Self {
         Self::default()
@@ -129,7 +157,7 @@ impl Hooks {
     /// # Errors
     /// [`HookError`] if a point, a tensor or a combination does not exist.
     pub fn new(spec: &Spec, known: &[HookPoint], tensors: &HookTensors) -> Result<Self, HookError> {
-        let mut hooks = Self::default();
+        let mut hooks = Self { known: known.to_vec(), ..Self::default() };
         for edit in &spec.edits {
             let resolved = Resolved::new(edit, tensors)?;
             for point in edit.points.expand(known)? {
@@ -144,6 +172,43 @@ impl Hooks {
             }
         }
         Ok(hooks)
+    }
+
+    /// Calls `hook` whenever a tensor passes one of `points`, after the edits there and before it is recorded. It returns the
+    /// tensor to go on with, or an error that ends the run at that step; it may keep state.
+    ///
+    /// The tensor is that of one step, `[row, head, position, feature]`; axes that the point does not have are of length 1.
+    /// Where a model computes several steps at once, `hook` is called for each of them, in their order.
+    ///
+    /// ```
+    /// use tonoscope_core::hooks::{HookPoint, Hooks, Part, Spec};
+    ///
+    /// let points = HookPoint::all(Part::Decoder, 24);
+    /// let mut calls = 0;
+    /// let mut hooks = Hooks::new(&Spec::default(), &points, &Default::default())?;
+    /// hooks.hook("decoder.5.mlp_out", |x, at| {
+    ///     calls += 1;
+    ///     if at.step > 50 { x * 1.5 } else { x }
+    /// })?;
+    /// # Ok::<(), tonoscope_core::hooks::HookError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`HookError::Unknown`] if the model has no such points. In the run: [`HookError::Closure`] if `hook` fails,
+    /// [`HookError::Shape`] if it returns another shape.
+    pub fn hook<R: HookOutput>(
+        &mut self,
+        points: impl Into<Selector>,
+        hook: impl FnMut(Tensor<4>, &At<'_>) -> R + 'a,
+    ) -> Result<(), HookError> {
+        let points = points.into().expand(&self.known)?;
+        let index = self.closures.len();
+        self.closures.push(Closure::new(hook));
+        for point in points {
+            self.closures_at.entry(point).or_default().push(index);
+            self.pending.insert(point);
+        }
+        Ok(())
     }
 
     /// Checks the names in `spec` against the points `known`, before anything is loaded.
@@ -229,9 +294,7 @@ impl Hooks {
     /// Whether the edits fit a batch of so many prompts.
     pub(crate) fn fits(&mut self, prompts: usize) -> Result<(), HookError> {
         match &self.batch {
-            Some(batch) if batch.len() != prompts => {
-                Err(HookError::Batch { announced: batch.len(), found: prompts })
-            }
+            Some(batch) if batch.len() != prompts => Err(HookError::Batch { announced: batch.len(), found: prompts }),
             None if self.checked != Some(prompts) => {
                 self.check_prompts(prompts)?;
                 self.checked = Some(prompts);
@@ -243,12 +306,12 @@ impl Hooks {
 
     /// Whether anything is asked at `point`.
     pub fn wants(&self, point: HookPoint) -> bool {
-        self.edits.contains_key(&point) || self.recorders.contains_key(&point)
+        self.edits.contains_key(&point) || self.closures_at.contains_key(&point) || self.recorders.contains_key(&point)
     }
 
     /// Whether nothing is asked anywhere.
     pub fn is_empty(&self) -> bool {
-        self.edits.is_empty() && self.recorders.is_empty()
+        self.edits.is_empty() && self.closures.is_empty() && self.recorders.is_empty()
     }
 
     /// The tensor `x` at `point`, edited and recorded as the spec says; `x` itself where it says nothing.
@@ -266,16 +329,20 @@ impl Hooks {
         let shape = x.dims();
         let positions = positions(point, shape);
         let mut output = x;
-        if let Some(edits) = self.edits.get(&point) {
+        let (edits, closures) = (self.edits.get(&point), self.closures_at.get(&point));
+        if edits.is_some() || closures.is_some() {
             let mut block = to_block(point, output);
-            for edit in edits {
-                match edit.apply(point, block.clone(), positions, extent) {
-                    Ok(changed) => block = changed,
-                    Err(error) => {
-                        self.failure = Some(error);
-                        break;
-                    }
+            let mut change = || -> Result<(), HookError> {
+                for edit in edits.into_iter().flatten() {
+                    block = edit.apply(point, block.clone(), positions, extent)?;
                 }
+                for &index in closures.into_iter().flatten() {
+                    block = self.closures[index].apply(point, block.clone(), positions, extent)?;
+                }
+                Ok(())
+            };
+            if let Err(error) = change() {
+                self.failure = Some(error);
             }
             output = from_block(point, block, shape);
         }
@@ -304,18 +371,21 @@ impl Hooks {
         self.edits.contains_key(&point)
     }
 
+    /// Whether closures change anything.
+    pub(crate) fn has_closures(&self) -> bool {
+        !self.closures.is_empty()
+    }
+
     /// Hooks with the edits of these that record the last step at `points`, and nothing else: to find out where a run went
     /// wrong.
-    pub(crate) fn replayed(&self, points: &[HookPoint]) -> Result<Self, HookError> {
+    pub(crate) fn replayed(&self, points: &[HookPoint]) -> Result<Hooks<'static>, HookError> {
         let recorder = |&point: &HookPoint| Ok((point, vec![Recorder::new(point, Reduce::LastStep)?]));
-        Ok(Self {
+        Ok(Hooks {
             edits: self.edits.clone(),
             recorders: points.iter().map(recorder).collect::<Result<_, HookError>>()?,
-            pending: BTreeSet::new(),
             batch: self.batch.clone(),
             checked: self.checked,
-            extent: None,
-            failure: None,
+            ..Hooks::default()
         })
     }
 

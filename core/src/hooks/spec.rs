@@ -23,6 +23,8 @@ pub struct Selector {
     layers: Layers,
     /// `None`: every site.
     site: Option<Site>,
+    /// The name that it was made of, where no hook point has it: an error as soon as it is used.
+    unknown: Option<PointError>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +38,14 @@ impl Selector {
     /// One point.
     pub fn point(point: HookPoint) -> Self {
         let layers = point.layer.map_or(Layers::Outside, |layer| Layers::Some(layer..layer + 1));
-        Self { part: point.part, layers, site: Some(point.site) }
+        Self { part: point.part, layers, site: Some(point.site), unknown: None }
     }
 
     /// Whether `point` is meant.
     pub fn matches(&self, point: &HookPoint) -> bool {
+        if self.unknown.is_some() {
+            return false;
+        }
         let layer = match (&self.layers, point.layer) {
             (Layers::All, Some(_)) | (Layers::Outside, None) => true,
             (Layers::Some(range), Some(layer)) => range.contains(&layer),
@@ -54,6 +59,9 @@ impl Selector {
     /// # Errors
     /// [`PointError`] if there is none, or a layer of a range does not exist.
     pub fn expand(&self, known: &[HookPoint]) -> Result<Vec<HookPoint>, PointError> {
+        if let Some(error) = &self.unknown {
+            return Err(error.clone());
+        }
         let points: Vec<HookPoint> = known.iter().filter(|point| self.matches(point)).copied().collect();
         let layers = known.iter().filter(|point| point.part == self.part).filter_map(|point| point.layer).max();
         let beyond = matches!(&self.layers, Layers::Some(range) if layers.is_none_or(|last| range.end > last + 1));
@@ -66,6 +74,9 @@ impl Selector {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(error) = &self.unknown {
+            return f.write_str(&error.name);
+        }
         write!(f, "{}.", self.part)?;
         match &self.layers {
             Layers::Outside => {}
@@ -107,7 +118,25 @@ impl FromStr for Selector {
         if empty || site.is_some_and(|site| site.is_layered() == (layers == Layers::Outside)) {
             return Err(near(text, part));
         }
-        Ok(Self { part, layers, site })
+        Ok(Self { part, layers, site, unknown: None })
+    }
+}
+
+impl From<&str> for Selector {
+    /// The points of this name. A name that no hook point has is kept, and [`Selector::expand`] reports it.
+    fn from(text: &str) -> Self {
+        text.parse().unwrap_or_else(|error| Self {
+            part: Part::Decoder,
+            layers: Layers::Outside,
+            site: None,
+            unknown: Some(error),
+        })
+    }
+}
+
+impl From<HookPoint> for Selector {
+    fn from(point: HookPoint) -> Self {
+        Self::point(point)
     }
 }
 

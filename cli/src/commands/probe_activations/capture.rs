@@ -12,7 +12,8 @@ use super::labels::Row;
 use crate::failure::Failed;
 
 /// Axes that a captured tensor may have. Those of one line may come in any order, after those of the lines before.
-const AXES: [&[&str]; 5] = [&["branch"], &["prompt", "row"], &["step"], &["head", "position", "query"], &["feature", "key"]];
+const AXES: [&[&str]; 5] =
+    [&["branch"], &["prompt", "row"], &["step"], &["head", "position", "query"], &["feature", "key"]];
 
 /// The file, its tensors not read yet.
 pub(super) struct CaptureFile {

@@ -82,7 +82,7 @@ pub struct Step<'a> {
     /// order; none while the first is incomplete, and none that was given.
     pub frame: Option<Vec<Vec<u32>>>,
     /// With what was recorded so far, see [`Hooks::latest`].
-    pub hooks: &'a Hooks,
+    pub hooks: &'a Hooks<'a>,
 }
 
 /// A choice so close that another device may choose otherwise.
@@ -147,7 +147,7 @@ impl MusicGen {
     /// [`GenerateError`].
     pub async fn generate(
         &self,
-        hooks: &mut Hooks,
+        hooks: &mut Hooks<'_>,
         prompts: &[Prompt],
         how: &Generate,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -169,7 +169,7 @@ impl MusicGen {
     /// If a lane names a text or a sequence that there is not, or shares with one that is not computed alone.
     pub async fn generate_sequences(
         &self,
-        hooks: &mut Hooks,
+        hooks: &mut Hooks<'_>,
         text: &Text,
         sequences: &[Sequence],
         how: &Generate,
@@ -188,7 +188,7 @@ impl MusicGen {
     /// As [`Self::generate_sequences`].
     pub async fn generate_heard(
         &self,
-        hooks: &mut Hooks,
+        hooks: &mut Hooks<'_>,
         text: &Text,
         sequences: &[Sequence],
         how: &Generate,

@@ -28,7 +28,7 @@ impl Run<'_> {
     /// `total` were done in windows before it.
     pub(super) async fn window(
         &mut self,
-        hooks: &mut Hooks,
+        hooks: &mut Hooks<'_>,
         start: &[Vec<Vec<u32>>],
         frames: usize,
         [before, total]: [usize; 2],
@@ -125,7 +125,7 @@ impl Run<'_> {
     /// output of a layer, or what an edit has changed.
     async fn locate(
         &self,
-        hooks: &Hooks,
+        hooks: &Hooks<'_>,
         pattern: &DelayPattern,
         codes: &[Vec<Vec<u32>>],
         column: usize,
@@ -143,6 +143,7 @@ impl Run<'_> {
         let watched: Vec<HookPoint> = watched.collect();
         let edited = |point: HookPoint| hooks.edits_at(point);
         let is_edited = points.iter().any(|point| edited(*point));
+        let has_closures = hooks.has_closures();
         let mut replay = hooks.replayed(&watched)?;
         let mut state = self.state(&mut replay, &lanes, column);
         let input = self.input(state.layout().entering(), pattern, codes, 0, column);
@@ -159,7 +160,8 @@ impl Run<'_> {
             }
         }
         let edits = if is_edited { ", with the edits applied" } else { "" };
-        Ok(format!("every layer is finite{edits}, so it is the heads"))
+        let origin = if has_closures { "a closure, or the heads" } else { "the heads" };
+        Ok(format!("every layer is finite{edits}, so it is {origin}"))
     }
 }
 
