@@ -3,55 +3,13 @@
 //! Same variables and same order as Python's `huggingface_hub`, so that one setup serves both.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::HubError;
 use super::name::expand_home;
+use super::{HubError, Proxies, Token};
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-
-/// An access token. It never shows: neither in `Debug` nor in any error.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-impl Token {
-    /// A token from `text`, surrounding white space ignored; `None` if nothing is left.
-    /// `source` names where it was found, for the error.
-    ///
-    /// # Errors
-    /// [`HubError::BadSetting`] where it holds characters that no token has.
-    pub fn parse(text: &str, source: &str) -> Result<Option<Self>, HubError> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Ok(None);
-        }
-        if text.chars().all(|c| c.is_ascii_graphic()) {
-            return Ok(Some(Self(text.to_owned())));
-        }
-        Err(HubError::BadSetting {
-            setting: source.to_owned(),
-            reason: "the token holds white space or characters outside ASCII".into(),
-        })
-    }
-
-    /// The value of the `Authorization` header.
-    pub fn bearer(&self) -> String {
-        format!("Bearer {}", self.0)
-    }
-
-    /// `text` without the token, where a server has sent it back. What is as short as a word is no secret.
-    pub fn hidden_in(&self, text: &str) -> String {
-        if self.0.len() < 8 { text.to_owned() } else { text.replace(&self.0, "…") }
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
 
 /// Everything that the environment decides about the Hub.
 #[derive(Debug, Clone)]
@@ -66,8 +24,8 @@ pub struct HubConfig {
     pub offline: bool,
     /// Home folder, for a `~` in front of a path.
     pub home: Option<PathBuf>,
-    /// Proxy of the requests.
-    pub proxy: Option<ureq::Proxy>,
+    /// Proxies of the requests.
+    pub proxies: Proxies,
     /// PEM file of root certificates instead of Mozilla's.
     pub certificates: Option<PathBuf>,
     /// A transfer that brings no byte for this long is broken off, and tried again.
@@ -88,7 +46,7 @@ impl HubConfig {
             token: None,
             offline: false,
             home: None,
-            proxy: None,
+            proxies: Proxies::default(),
             certificates: None,
             stall: Duration::from_secs(30),
             retries: 5,
@@ -102,18 +60,16 @@ impl HubConfig {
     /// `~/.cache/huggingface/hub`. Token: `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, the file `HF_TOKEN_PATH`,
     /// `$HF_HOME/token` (with the same default for `HF_HOME`). Also `HF_ENDPOINT`, `HF_HUB_OFFLINE`,
     /// `TRANSFORMERS_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`, the usual
-    /// `HTTPS_PROXY` and `NO_PROXY`, and `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE`.
+    /// variables of [`Proxies`], and `REQUESTS_CA_BUNDLE` or `SSL_CERT_FILE`.
     ///
     /// # Errors
     /// [`HubError::BadSetting`] for a value that cannot be meant, [`HubError::Io`] for a token file that
     /// cannot be read.
     pub fn from_env() -> Result<Self, HubError> {
-        let mut config = Self::from_lookup(&|name| std::env::var_os(name))?;
-        config.proxy = ureq::Proxy::try_from_env();
-        Ok(config)
+        Self::from_lookup(&|name| std::env::var_os(name))
     }
 
-    /// [`from_env`](Self::from_env) with any source of variables, without the proxy.
+    /// [`from_env`](Self::from_env) with any source of variables.
     pub(super) fn from_lookup(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, HubError> {
         let get = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let text = |name: &str| get(name).and_then(|value| value.into_string().ok());
@@ -159,6 +115,7 @@ impl HubConfig {
         config.offline = truthy("HF_HUB_OFFLINE") || truthy("TRANSFORMERS_OFFLINE");
         config.certificates = certificates(lookup);
         config.home = home;
+        config.proxies = Proxies::from_lookup(lookup);
         Ok(config)
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Token;
 use super::name::NameError;
 
 /// A checkpoint that could not be found, fetched, checked or removed.
@@ -106,12 +107,14 @@ pub enum HubError {
         reason: String,
     },
     /// Nothing came for too long.
-    #[error("`{url}` sent nothing for {seconds} s")]
+    #[error("`{url}` sent nothing for {seconds} s{through}")]
     Stalled {
         /// Address without query.
         url: String,
         /// How long was waited.
         seconds: f64,
+        /// ` through the proxy …`, or nothing.
+        through: String,
     },
     /// The connection ended before the file did.
     #[error("the download of `{file}` was cut off: expected {expected} bytes, found {found}")]
@@ -276,6 +279,23 @@ impl HubError {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             _ => false,
         }
+    }
+
+    /// The error without `token`, which a server may have put into what it sends.
+    pub(super) fn without(mut self, token: Option<&Token>) -> Self {
+        let Some(token) = token else { return self };
+        let text = match &mut self {
+            Self::ModelType { found: text, .. }
+            | Self::Network { reason: text, .. }
+            | Self::Certificate { reason: text, .. }
+            | Self::Status { message: text, .. }
+            | Self::Header { found: text, .. }
+            | Self::BadIndex { reason: text, .. }
+            | Self::NoFile { file: text, .. } => text,
+            _ => return self,
+        };
+        *text = token.hidden_in(text);
+        self
     }
 
     /// For `map_err`: cannot `action` `path`.

@@ -10,7 +10,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use super::checksum::Etag;
 use super::layout::is_commit;
 use super::wanted::printable;
-use super::{HubConfig, HubError, HubId, Token};
+use super::{HubConfig, HubError, HubId, Proxies, Token, is_this_machine};
 
 /// The Hub itself needs two.
 const MAX_REDIRECTS: usize = 5;
@@ -35,6 +35,7 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Client {
     agent: ureq::Agent,
+    proxies: Proxies,
     endpoint: String,
     token: Option<Token>,
     stall: Duration,
@@ -42,8 +43,13 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(config: &HubConfig) -> Result<Self, HubError> {
-        let agent = agent(config.certificates.as_deref(), config.proxy.clone(), config.stall)?;
-        Ok(Self { agent, endpoint: config.endpoint.clone(), token: config.token.clone(), stall: config.stall })
+        Ok(Self {
+            agent: agent(config.certificates.as_deref(), config.stall)?,
+            proxies: config.proxies.clone(),
+            endpoint: config.endpoint.clone(),
+            token: config.token.clone(),
+            stall: config.stall,
+        })
     }
 
     /// Address of `file` at `revision`.
@@ -53,12 +59,14 @@ impl Client {
     }
 
     /// Asks for size and checksum of `file` at `revision`.
-    pub(super) fn head(&self, id: &HubId, revision: &str, file: &str) -> Result<Answer, HubError> {
+    ///
+    /// `is_known`: the repository and the revision exist, or nobody can tell, so that a 404 is about the file.
+    pub(super) fn head(&self, id: &HubId, revision: &str, file: &str, is_known: bool) -> Result<Answer, HubError> {
         let url = self.url(id, revision, file);
         let response = self.follow(&Method::HEAD, &url, &[])?;
         let commit = text(&response, "x-repo-commit").filter(|commit| is_commit(commit)).map(str::to_owned);
         let status = response.status();
-        if status.as_u16() == 404 && is_missing_file(&response) {
+        if status.as_u16() == 404 && is_missing_file(&response, is_known) {
             return Ok(Answer { commit, file: None });
         }
         if !status.is_success() && !status.is_redirection() {
@@ -67,7 +75,7 @@ impl Client {
         let bad = |header, found: Option<&str>| HubError::Header {
             url: url.clone(),
             header,
-            found: found.map_or_else(|| "nothing".into(), printable),
+            found: found.map_or_else(|| "nothing".into(), |found| self.shown(found)),
         };
         let etag = text(&response, "x-linked-etag").or_else(|| text(&response, "etag"));
         let etag = etag.and_then(Etag::parse).ok_or_else(|| bad("etag", etag))?;
@@ -87,7 +95,9 @@ impl Client {
         let response = self.follow(&Method::GET, &url, if from > 0 { &headers } else { &[] })?;
         match response.status().as_u16() {
             200 | 206 | 416 => Ok(response),
-            404 if is_missing_file(&response) => Err(HubError::NoFile { id: id.to_string(), file: file.to_owned() }),
+            404 if is_missing_file(&response, false) => {
+                Err(HubError::NoFile { id: id.to_string(), file: file.to_owned() })
+            }
             _ => Err(self.refusal(&response, &url, id, commit)),
         }
     }
@@ -132,16 +142,19 @@ impl Client {
                 request = request.header(header::AUTHORIZATION, token.bearer());
             }
             let request = request.body(()).map_err(|_| refuse("not a URL"))?;
-            let response = self.agent.run(request).map_err(|error| self.explain(url, error))?;
+            let proxy = self.proxies.of(&target)?.cloned();
+            let request = self.agent.configure_request(request).proxy(proxy).build();
+            let response = self.agent.run(request).map_err(|error| self.explain_at(url, &target, error))?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
             let next = text(&response, "location")
                 .and_then(|location| resolve(&target, location))
                 .ok_or_else(|| refuse("it does not say where to"))?;
-            if method == Method::HEAD
-                && (!same_origin(&next, &target) || response.headers().contains_key("x-linked-etag"))
-            {
+            // A mirror that hands everything over to the Hub says nothing of the file itself.
+            let has = |name: &str| response.headers().contains_key(name);
+            let is_answer = has("x-linked-etag") || (has("etag") && !same_origin(&next, &target));
+            if method == Method::HEAD && is_answer {
                 return Ok(response);
             }
             if target.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
@@ -154,14 +167,29 @@ impl Client {
 
     /// A ureq error in our words, without addresses: those of a CDN carry signatures.
     pub(super) fn explain(&self, url: &str, error: ureq::Error) -> HubError {
-        let url = url.to_owned();
+        self.explain_at(url, &url.parse().unwrap_or_default(), error)
+    }
+
+    /// The same of a request for `url` that was sent to `target`.
+    fn explain_at(&self, url: &str, target: &Uri, error: ureq::Error) -> HubError {
+        let (url, through) = (url.to_owned(), self.proxies.named(target));
         let Some(reason) = reason(error) else {
-            return HubError::Stalled { url, seconds: self.stall.as_secs_f64() };
+            return HubError::Stalled { url, seconds: self.stall.as_secs_f64(), through };
         };
+        let reason = self.hidden(&reason);
         if reason.starts_with("invalid peer certificate") {
             return HubError::Certificate { url, reason };
         }
-        HubError::Network { url, reason }
+        HubError::Network { url, reason: format!("{reason}{through}") }
+    }
+
+    /// Text of the server for an error: without the token, and only then cut.
+    fn shown(&self, text: &str) -> String {
+        printable(&self.hidden(text))
+    }
+
+    fn hidden(&self, text: &str) -> String {
+        self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hidden_in(text))
     }
 
     /// The error for a status that is no success.
@@ -178,7 +206,7 @@ impl Client {
             _ => HubError::Status {
                 url: url.to_owned(),
                 status,
-                message: text(response, "x-error-message").map(printable).unwrap_or_default(),
+                message: text(response, "x-error-message").map(|text| self.shown(text)).unwrap_or_default(),
                 retry_after: text(response, "retry-after").and_then(|seconds| seconds.trim().parse().ok()),
             },
         }
@@ -192,11 +220,7 @@ impl Client {
 ///
 /// # Errors
 /// [`HubError::Io`] or [`HubError::BadSetting`] if the certificates cannot be read.
-pub fn agent(
-    certificates: Option<&Path>,
-    proxy: Option<ureq::Proxy>,
-    stall: Duration,
-) -> Result<ureq::Agent, HubError> {
+pub fn agent(certificates: Option<&Path>, stall: Duration) -> Result<ureq::Agent, HubError> {
     let tls = match certificates {
         None => TlsConfig::builder().build(),
         Some(path) => {
@@ -221,7 +245,8 @@ pub fn agent(
     Ok(ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
-        .proxy(proxy)
+        // Each request has its own.
+        .proxy(None)
         .user_agent(concat!("tonoscope/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(stall))
         .timeout_connect(Some(stall))
@@ -253,11 +278,11 @@ pub fn reason(error: ureq::Error) -> Option<String> {
 }
 
 /// A 404 for the file rather than for its repository or revision.
-fn is_missing_file(response: &Response<Body>) -> bool {
+fn is_missing_file(response: &Response<Body>, is_known: bool) -> bool {
     match text(response, "x-error-code") {
         Some(code) => code == "EntryNotFound",
         // Mirrors do not repeat the code, but an answer with a commit knows the repository.
-        None => response.headers().contains_key("x-repo-commit"),
+        None => is_known || response.headers().contains_key("x-repo-commit"),
     }
 }
 
@@ -273,7 +298,7 @@ fn may_see_token(target: &Uri, home: &Uri) -> bool {
 
 /// Whether nobody between here and there can read along.
 pub fn is_private(target: &Uri) -> bool {
-    target.scheme_str() == Some("https") || matches!(target.host(), Some("localhost" | "127.0.0.1" | "[::1]"))
+    target.scheme_str() == Some("https") || is_this_machine(target)
 }
 
 fn same_origin(a: &Uri, b: &Uri) -> bool {

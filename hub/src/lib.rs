@@ -23,6 +23,8 @@ mod manage;
 mod name;
 mod plain;
 mod progress;
+mod proxy;
+mod secret;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,7 +33,7 @@ mod wanted;
 
 pub use built_in::BuiltIn;
 pub use checksum::hex;
-pub use config::{HubConfig, Token};
+pub use config::HubConfig;
 pub use config::{certificates, check_address};
 pub use error::HubError;
 pub use http::{agent, is_private, reason, text};
@@ -39,6 +41,8 @@ pub use manage::{CachedModel, Removed, Snapshot};
 pub use name::{HubId, ModelRef, NameError, known_names};
 pub use plain::fetch_url;
 pub use progress::{Event, Progress};
+pub use proxy::{Proxies, address, is_this_machine};
+pub use secret::Token;
 pub use store::{Checkpoint, Store};
 pub use verify::{FileCheck, Outcome, all_sound};
 pub use wanted::printable;

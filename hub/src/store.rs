@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checksum::Etag;
 use super::download::{Job, with_retries};
 use super::http::{Answer, Client, Remote};
-use super::layout::Layout;
+use super::layout::{Layout, is_commit};
 use super::progress::{Event, Progress};
 use super::wanted::{Inventory, ShardIndex, Wanted, Weights};
 use super::{BuiltIn, HubConfig, HubError, HubId, ModelRef};
@@ -102,6 +102,15 @@ impl Store {
     /// # Errors
     /// Any [`HubError`]; what arrived before stays, to be resumed.
     pub fn fetch(
+        &self,
+        model: &ModelRef,
+        wanted: &Wanted,
+        progress: &mut dyn Progress,
+    ) -> Result<Checkpoint, HubError> {
+        self.fetch_whole(model, wanted, progress).map_err(|error| error.without(self.config.token.as_ref()))
+    }
+
+    fn fetch_whole(
         &self,
         model: &ModelRef,
         wanted: &Wanted,
@@ -242,11 +251,12 @@ impl Fetch<'_> {
     /// Size and checksum of `file`, if the repository has it.
     fn ask(&mut self, file: &str, progress: &mut dyn Progress) -> Result<Option<Remote>, HubError> {
         let revision = self.commit.as_deref().unwrap_or(self.revision);
-        let client = &self.client;
+        let (client, named) = (&self.client, is_commit(revision));
         let Answer { commit, file: remote } =
-            with_retries(self.config, file, progress, || client.head(self.id, revision, file))?;
+            with_retries(self.config, file, progress, || client.head(self.id, revision, file, named))?;
         if self.commit.is_none() {
-            self.commit = commit;
+            // Mirrors that do not say the commit are usable where the user names it.
+            self.commit = if named { Some(revision.to_owned()) } else { commit };
             self.commit()?;
         }
         Ok(remote)

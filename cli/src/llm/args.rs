@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use tonoscope_hub::{Token, certificates, check_address, is_private};
+use tonoscope_hub::{Proxies, Token, address, certificates, check_address, is_private};
 use ureq::http::Uri;
 
 use crate::failure::Misuse;
@@ -69,7 +69,7 @@ pub(crate) struct Settings {
     pub(crate) retries: u32,
     pub(crate) backoff: Duration,
     pub(crate) max_requests: Option<u64>,
-    pub(crate) proxy: Option<ureq::Proxy>,
+    pub(crate) proxies: Proxies,
     pub(crate) certificates: Option<PathBuf>,
 }
 
@@ -80,15 +80,14 @@ impl LlmArgs {
     /// [`Misuse`] for an address that is none, numbers that cannot be meant, and a key that others could read.
     pub(crate) fn source(&self) -> Result<Source> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        let proxy = ureq::Proxy::try_from_env();
-        let certificates = certificates(&|name| std::env::var_os(name));
-        self.source_in(&variable, proxy, certificates)
+        let lookup = |name: &str| std::env::var_os(name);
+        self.source_in(&variable, Proxies::from_lookup(&lookup), certificates(&lookup))
     }
 
     pub(super) fn source_in(
         &self,
         variable: &dyn Fn(&str) -> Option<String>,
-        proxy: Option<ureq::Proxy>,
+        proxies: Proxies,
         certificates: Option<PathBuf>,
     ) -> Result<Source> {
         if self.offline {
@@ -117,6 +116,16 @@ impl LlmArgs {
             let what = format!("`{base_url}` is not protected: others could read `{KEY}`");
             return Err(Misuse::new(what).hint(format!("use https, unset `{KEY}`, or pass `--insecure`")).into());
         }
+        if let Ok(uri) = base_url.parse::<Uri>()
+            && key.is_some()
+            && !private
+            && !self.dry_run
+            && let Some(proxy) = proxies.of(&uri)?
+        {
+            let what = format!("`{base_url}` is not protected: the proxy `{}` would read `{KEY}`", address(proxy));
+            let host = uri.host().unwrap_or_default();
+            return Err(Misuse::new(what).hint(format!("use https, or add `{host}` to `no_proxy`")).into());
+        }
         Ok(Source::Server(Settings {
             base_url,
             model: self.model.clone(),
@@ -125,7 +134,7 @@ impl LlmArgs {
             retries: self.retries,
             backoff: seconds("--backoff", self.backoff, 0.0)?,
             max_requests: self.max_requests,
-            proxy,
+            proxies,
             certificates,
         }))
     }

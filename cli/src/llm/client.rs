@@ -104,7 +104,7 @@ impl Client {
     /// # Errors
     /// If the certificates that the environment names cannot be read.
     pub(crate) fn new(settings: Settings) -> Result<Self> {
-        let agent = agent(settings.certificates.as_deref(), settings.proxy.clone(), settings.timeout)?;
+        let agent = agent(settings.certificates.as_deref(), settings.timeout)?;
         Ok(Self { agent, settings, sent: 0, used: Tokens::default(), plain: false })
     }
 
@@ -183,8 +183,10 @@ impl Client {
             request = request.header(header::AUTHORIZATION, key.bearer());
         }
         let request = request.body(body).map_err(|_| bad("not a URL".to_owned()))?;
+        let proxy = self.settings.proxies.of(request.uri()).map_err(|error| bad(error.to_string()))?.cloned();
         // Also an answer that trickles in must come to an end.
-        let request = self.agent.configure_request(request).timeout_global(Some(self.settings.timeout)).build();
+        let request =
+            self.agent.configure_request(request).timeout_global(Some(self.settings.timeout)).proxy(proxy).build();
         self.sent += 1;
         let response = self.agent.run(request).map_err(|error| self.network(error))?;
         let status = response.status().as_u16();
@@ -194,18 +196,17 @@ impl Client {
         }
         let body = self.read(response);
         if (200..300).contains(&status) {
-            return parse(&body?)
-                .map_err(|what| Failure::Passing(self.hidden(&what), pause))
-                .map(|(answer, used)| (self.clean(answer), used));
+            return parse(&body?, &|text| self.hidden(text))
+                .map_err(|what| Failure::Passing(self.hidden(&what), pause));
         }
         // An error is an error, whether or not its text can be read.
         Err(self.refusal(status, &body.unwrap_or_default(), pause, url))
     }
 
-    /// The body as text, without the key.
+    /// The body as text.
     fn read(&self, mut response: Response<Body>) -> Result<String, Failure> {
         match response.body_mut().with_config().limit(LONGEST).read_to_vec() {
-            Ok(bytes) => Ok(self.hidden(&String::from_utf8_lossy(&bytes))),
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             Err(ureq::Error::BodyExceedsLimit(_)) => {
                 Err(Failure::Passing(format!("its answer is longer than {} MiB", LONGEST >> 20), None))
             }
@@ -218,24 +219,20 @@ impl Client {
         self.settings.key.as_ref().map_or_else(|| text.to_owned(), |key| key.hidden_in(text))
     }
 
-    /// What stands in the text behind escapes is cleaned as well.
-    fn clean(&self, answer: Answer) -> Answer {
-        let refusal = answer.refusal.map(|text| self.hidden(&text));
-        Answer { text: self.hidden(&answer.text), refusal, ..answer }
-    }
-
     fn network(&self, error: ureq::Error) -> Failure {
         let seconds = self.settings.timeout.as_secs_f64();
+        let through =
+            self.settings.base_url.parse().map_or_else(|_| String::new(), |uri| self.settings.proxies.named(&uri));
         let what = match reason(error) {
-            None => format!("no whole answer within {seconds} s"),
-            Some(reason) => format!("the connection fails: {}", self.hidden(&reason)),
+            None => format!("no whole answer within {seconds} s{through}"),
+            Some(reason) => format!("the connection fails: {}{through}", self.hidden(&reason)),
         };
         Failure::Passing(what, None)
     }
 
     /// What a status that is no success means.
     fn refusal(&self, status: u16, body: &str, pause: Option<Duration>, url: String) -> Failure {
-        let message = self.hidden(&error_message(body));
+        let message = error_message(body, &|text| self.hidden(text));
         match status {
             // Its message may hold the key in another form, such as its first and last letters.
             401 | 403 => Failure::Lasting(LlmError::Key { status, with_key: self.settings.key.is_some() }),

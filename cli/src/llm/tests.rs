@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Parser;
+use tonoscope_hub::{Proxies, Token};
 
 use super::{
     answer::{error_message, parse},
@@ -23,7 +24,7 @@ fn source(args: &[&str], key: Option<&str>, url: Option<&str>) -> anyhow::Result
         "OPENAI_BASE_URL" => url.map(str::to_owned),
         _ => None,
     };
-    line.llm.source_in(&variable, None, None)
+    line.llm.source_in(&variable, Proxies::default(), None)
 }
 
 #[test]
@@ -62,7 +63,67 @@ fn what_cannot_be_meant_is_refused_and_no_key_is_shown() {
 }
 
 #[test]
+fn no_proxy_reads_the_key() {
+    let proxies = Proxies::from_lookup(&|name| (name == "http_proxy").then(|| "http://me:geheim@proxy:3128".into()));
+    let line = Line::try_parse_from(["x", "--insecure"]).unwrap();
+    let source = |key: Option<&str>, url: &str| {
+        let variable = |name: &str| match name {
+            "OPENAI_API_KEY" => key.map(str::to_owned),
+            _ => Some(url.to_owned()),
+        };
+        line.llm.source_in(&variable, proxies.clone(), None)
+    };
+    let error = format!("{:?}", source(Some("sk-secret-0"), "http://gpu/v1").unwrap_err());
+    assert!(error.contains("the proxy `http://proxy:3128` would read `OPENAI_API_KEY`"), "{error}");
+    assert!(!error.contains("geheim") && error.contains("no_proxy"), "{error}");
+    for (key, url) in [(None, "http://gpu/v1"), (Some("k"), "https://gpu/v1"), (Some("k"), "http://127.0.0.1:1/v1")] {
+        assert!(matches!(source(key, url).unwrap(), Source::Server(_)), "{url}");
+    }
+}
+
+#[test]
+fn what_a_model_thinks_is_no_answer() {
+    let text = |content: &str| parse(&completion(content), &str::to_owned).map(|(answer, _)| answer.text);
+    assert_eq!(text("<think>\nFirst: {\"a\": 1}\n</think>\n\n{\"a\": 2}").unwrap().trim(), "{\"a\": 2}");
+    assert_eq!(text("First: {\"a\": 1}. No.\n</think> {\"a\": 2}").unwrap().trim(), "{\"a\": 2}");
+    assert_eq!(text("<THINK>one</THINK>two<think>three</think>four").unwrap(), "four");
+    for tag in ["thinking", "reasoning", "thought", "reflection", "seed:think"] {
+        assert_eq!(text(&format!("<{tag}>draft</{tag}>answer")).unwrap(), "answer", "{tag}");
+    }
+    assert_eq!(text("[THINK]draft[/THINK]answer").unwrap(), "answer");
+    let channels = "<|channel|>analysis<|message|>draft<|end|><|start|>assistant<|channel|>final<|message|>answer";
+    assert_eq!(text(channels).unwrap(), "answer");
+    // Of an answer that is cut off while the model thinks nothing is left.
+    for unfinished in ["<think>First: {\"a\": 1}", "  <think> a </think> <think>b", "draft</think>\n"] {
+        assert!(text(unfinished).unwrap_err().contains("its reasoning"), "{unfinished}");
+    }
+    let beside = r#"{"choices": [{"message": {"content": "", "reasoning_content": "{\"a\": 1}"}}]}"#;
+    assert!(parse(beside, &str::to_owned).unwrap_err().contains("its reasoning"));
+    let parts = r#"{"choices": [{"message": {"content": [{"type": "reasoning", "text": "draft"}, {"type": "text", "text": "a"}]}}]}"#;
+    assert_eq!(parse(parts, &str::to_owned).unwrap().0.text, "a");
+    assert_eq!(text("I think <b>so</b>").unwrap(), "I think <b>so</b>");
+}
+
+#[test]
+fn a_secret_is_hidden_before_a_message_is_cut() {
+    let key = Token::parse("sk-SECRETsecret/12345+abcXYZ", "test").unwrap().unwrap();
+    let hide = |text: &str| key.hidden_in(text);
+    let long = format!("{}sk-SECRETsecret\\/12345+abcXYZ tail", "x".repeat(173));
+    let message = error_message(&format!(r#"{{"error": {{"message": "{long}"}}}}"#), &hide);
+    assert_eq!(message, format!("{}… tail", "x".repeat(173)));
+    let refused = format!(r#"{{"choices": [{{"message": {{"content": "", "refusal": "{long}"}}}}]}}"#);
+    assert_eq!(parse(&refused, &hide).unwrap().0.refusal, Some(message));
+}
+
+/// A completion whose message is `content`.
+fn completion(content: &str) -> String {
+    serde_json::json!({"choices": [{"message": {"content": content}}]}).to_string()
+}
+
+#[test]
 fn answers_are_read_in_their_forms() {
+    let parse = |body: &str| parse(body, &str::to_owned);
+    let error_message = |body: &str| error_message(body, &str::to_owned);
     let text = |body: &str| parse(body).map(|(answer, _)| answer.text);
     assert_eq!(text(r#"{"choices": [{"message": {"content": "hi"}}]}"#).unwrap(), "hi");
     let parts = r#"{"choices": [{"message": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}"#;

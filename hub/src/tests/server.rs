@@ -42,6 +42,10 @@ struct State {
     cdn: Option<String>,
     weak_etags: bool,
     no_etags: bool,
+    /// Neither commits nor error codes, as mirrors answer.
+    no_commits: bool,
+    /// All requests are handed over to this address.
+    elsewhere: Option<String>,
 }
 
 /// A server that stops with the process.
@@ -83,6 +87,14 @@ impl FakeHub {
         self.state.lock().unwrap().no_etags = true;
     }
 
+    pub(super) fn no_commits(&self) {
+        self.state.lock().unwrap().no_commits = true;
+    }
+
+    pub(super) fn redirect_all_to(&self, address: &str) {
+        self.state.lock().unwrap().elsewhere = Some(address.to_owned());
+    }
+
     pub(super) fn log(&self) -> Vec<Request> {
         self.state.lock().unwrap().log.clone()
     }
@@ -99,10 +111,14 @@ impl FakeHub {
         if let Some((status, headers)) = state.refuse.clone() {
             return head(stream, status, &headers, 0);
         }
+        if let Some(address) = &state.elsewhere {
+            return head(stream, 308, &format!("Location: {address}{}\r\n", request.path), 0);
+        }
         let file = request.path.rsplit('/').next().unwrap_or_default().to_owned();
-        let commit = format!("X-Repo-Commit: {COMMIT}\r\n");
+        let commit = if state.no_commits { String::new() } else { format!("X-Repo-Commit: {COMMIT}\r\n") };
+        let code = if state.no_commits { "" } else { "X-Error-Code: EntryNotFound\r\n" };
         let Some(content) = state.files.get(&file).cloned() else {
-            return head(stream, 404, &format!("X-Error-Code: EntryNotFound\r\n{commit}"), 0);
+            return head(stream, 404, &format!("{code}{commit}"), 0);
         };
         let is_large = !is_json(&file);
         let quote = if state.weak_etags { "W/\"" } else { "\"" };

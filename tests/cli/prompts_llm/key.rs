@@ -59,6 +59,36 @@ fn a_key_goes_over_no_open_connection_and_an_address_holds_no_password() {
 }
 
 #[test]
+fn a_key_is_hidden_before_a_message_is_cut() {
+    for cut in 1..KEY.len() {
+        let escaped = KEY.replace('-', "\\u002d");
+        let text = format!(r#"{{"error": {{"message": "{}{escaped} tail"}}}}"#, "x".repeat(200 - cut));
+        let run = Run::with_prompts(FakeModel::start([Reply::Status(418, "", text)]), 1);
+        let told = stderr(&run.annotate(&[]));
+        assert!((0..KEY.len() - 8).all(|at| !told.contains(&KEY[at..at + 8])), "{told}");
+    }
+}
+
+#[test]
+fn no_proxy_is_asked_for_this_machine_or_sees_the_key() {
+    let thief = FakeModel::start([]);
+    let proxy = thief.url().trim_end_matches("/v1").to_owned();
+    let run = Run::with_prompts(FakeModel::start([]), 1);
+    for variable in ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "HTTPS_PROXY"] {
+        let annotate = ["annotate", "prompts.txt", "--overwrite", "--out", "annotations.json"];
+        let mut command = run.command(&annotate);
+        command.env_remove("NO_PROXY").env_remove("no_proxy").env(variable, &proxy);
+        done(&command.output().unwrap());
+    }
+    let args = ["prompts", "annotate", "prompts.txt", "--out", "a.json", "--insecure"];
+    let mut command = command(&[&args[..], &["--base-url", "http://models.example.org/v1"]].concat());
+    command.current_dir(run.folder.path()).env("OPENAI_API_KEY", KEY).env_remove("NO_PROXY").env_remove("no_proxy");
+    let output = command.env("HTTP_PROXY", &proxy).output().unwrap();
+    failed(&output, 2, &["the proxy `http://127.0.0.1:", "would read `OPENAI_API_KEY`", "no_proxy"]);
+    assert!(thief.log().is_empty() && run.requests() == 5);
+}
+
+#[test]
 fn a_dry_run_sends_nothing_and_shows_no_key() {
     let run = Run::with_prompts(FakeModel::start([]), 12);
     let output = run.annotate(&["--dry-run", "--json"]);

@@ -3,6 +3,7 @@
 mod annotate;
 mod generate;
 mod key;
+mod reasoning;
 
 use std::{
     fs,
