@@ -1,6 +1,6 @@
 //! How a failure is told: what, why, and what to do.
 
-use std::{error::Error, io::Write, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
 use tonoscope_backends::DeviceError;
 use tonoscope_core::{
@@ -13,7 +13,7 @@ use tonoscope_core::{
 };
 use tonoscope_hub::{HubError, NameError};
 
-use crate::llm::LlmError;
+use crate::{llm::LlmError, terminal};
 
 /// A request that makes no sense, whatever the files hold: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +65,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         text.push_str("\nhint: ");
         text.push_str(&hint);
     }
-    // Nobody is left to tell if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    terminal::complain(&text);
     let misused = error.chain().any(|cause| {
         let name = matches!(cause.downcast_ref(), Some(HubError::Name(_)));
         let concept = matches!(cause.downcast_ref(), Some(ConceptError::Unknown { .. } | ConceptError::TooMany { .. }));

@@ -23,11 +23,14 @@ mod session;
 mod study;
 mod tables;
 mod tensors;
+mod terminal;
 mod units;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use terminal::Results;
 
 /// Look inside models that generate music
 #[derive(Debug, Parser)]
@@ -81,21 +84,41 @@ enum Command {
     Report(commands::report::ReportArgs),
 }
 
-/// Carries out one command line. 0: done, 1: failed, 2: misused.
+/// What a shell sees of a program whose reader has gone, as `yes | head -1` ends: 128 and the number of the signal.
+const BROKEN_PIPE: u8 = 128 + 13;
+
+/// Carries out one command line. 0: done, 1: failed, 2: misused, 141: nobody reads the results any more.
 pub fn run(args: impl IntoIterator<Item = OsString>, out: &mut dyn Write) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are not failures, and go to stdout.
-            let text = error.render();
-            let shown = if error.use_stderr() { write!(std::io::stderr(), "{text}") } else { write!(out, "{text}") };
-            return ExitCode::from(if shown.is_err() { 1 } else { error.exit_code() as u8 });
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut out = Results::new(out);
+    let done = match Cli::try_parse_from(&args) {
+        Ok(cli) => carry_out(cli.command, &mut out),
+        Err(error) if error.use_stderr() => {
+            terminal::complain(misread(&error, &args).trim_end());
+            return ExitCode::from(error.exit_code() as u8);
         }
+        // Help and version are not failures, and go to stdout.
+        Err(error) => write!(out, "{}", error.render()).map_err(anyhow::Error::from),
     };
-    match carry_out(cli.command, out) {
+    let done = done.and_then(|()| Ok(out.flush()?));
+    match done {
+        _ if out.is_closed() => ExitCode::from(BROKEN_PIPE),
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if out.has_failed() => failure::report(&error.context("cannot write the results")),
         Err(error) => failure::report(&error),
     }
+}
+
+/// What clap says of arguments that it does not take.
+fn misread(error: &clap::Error, args: &[OsString]) -> String {
+    let mut text = error.render().to_string();
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
+        // Clap does not say which.
+        let foreign = args.iter().filter(|arg| arg.to_str().is_none());
+        let named: Vec<_> = foreign.map(|arg| format!("`{}`", arg.to_string_lossy())).collect();
+        text = text.replacen('\n', &format!(": {}\n", named.join(", ")), 1);
+    }
+    text
 }
 
 /// Carries out one command.

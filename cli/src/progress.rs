@@ -1,32 +1,35 @@
 //! Progress on stderr: what is done, how fast, and how long it will take. Silent where stderr is no terminal.
 
-use std::{collections::HashMap, io::Write};
+use std::collections::HashMap;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tonoscope_hub::{Event, Progress};
 
-use crate::interrupt;
+use crate::{
+    interrupt,
+    terminal::{on_one_line, shown},
+};
 
 /// Something that the user should know, though it stops nothing.
 pub(crate) fn note(text: &str) {
-    // Nobody is left to tell if stderr is closed.
-    let _ = writeln!(std::io::stderr(), "note: {text}");
+    crate::terminal::complain(&format!("note: {text}"));
 }
 
 /// A bar that counts `unit`s.
 pub(crate) fn steps(total: u64, message: String, unit: &str) -> ProgressBar {
     let template = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{per_sec}} ETA {{eta}}");
-    styled(total, &template).with_message(message)
+    styled(total, &template).with_message(on_one_line(&message))
 }
 
 /// A bar that counts bytes.
 pub(crate) fn bytes(total: u64, message: String) -> ProgressBar {
-    styled(total, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}").with_message(message)
+    styled(total, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}")
+        .with_message(on_one_line(&message))
 }
 
 /// A sign of life for what cannot be counted.
 pub(crate) fn spinner(message: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(message);
+    let bar = ProgressBar::new_spinner().with_message(on_one_line(&message));
     bar.enable_steady_tick(std::time::Duration::from_millis(120));
     bar
 }
@@ -58,18 +61,21 @@ impl Progress for Transfer {
         match event {
             Event::Planned { bytes, .. } => self.bar.set_length(bytes),
             Event::Started { file, resumed, .. } => {
-                self.bar.set_message(file.to_owned());
+                self.bar.set_message(on_one_line(file));
                 self.advance(file, resumed);
             }
             Event::Advanced { file, done, .. } => self.advance(file, done),
             Event::Hashed { file, done, size } => {
-                self.bar.set_message(format!("checking {file}"));
+                self.bar.set_message(on_one_line(&format!("checking {file}")));
                 self.bar.set_length(size);
                 self.bar.set_position(done);
             }
-            Event::Waiting { file } => self.bar.println(format!("waiting for another process that writes {file}")),
+            Event::Waiting { file } => {
+                self.bar.println(shown(&format!("waiting for another process that writes {file}")))
+            }
             Event::Retrying { file, attempt, wait, error } => {
-                self.bar.println(format!("{file}: {error}; attempt {attempt} in {} s", wait.as_secs()));
+                let text = format!("{file}: {error}; attempt {attempt} in {} s", wait.as_secs());
+                self.bar.println(shown(&text));
             }
             Event::Finished { .. } => {}
         }

@@ -29,6 +29,7 @@ mod prompts_llm;
 mod prompts_offline;
 mod report;
 mod resume;
+mod terminal;
 mod train;
 
 use std::{
