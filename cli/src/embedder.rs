@@ -22,6 +22,7 @@ use tonoscope_hub::{CLAP, Checkpoint, HubConfig, Store};
 use crate::{
     failure::Misuse,
     progress::{self, Transfer},
+    readable::ReadableArgs,
     session::{announce, checksums},
 };
 
@@ -156,6 +157,18 @@ impl Embedder {
             vectors.extend(pollster::block_on(self.clap.embed_text(batch))?);
         }
         Ok(vectors)
+    }
+
+    /// Warns of words in `texts` that the model cannot read, or refuses them.
+    ///
+    /// # Errors
+    /// As [`Self::embed_texts`], and [`Misuse`] where `readable` refuses a text.
+    pub(crate) fn check_readable(&self, readable: ReadableArgs, texts: &[String]) -> Result<()> {
+        let ids = self.tokenise(texts)?;
+        if let Ok(tokenizer) = &self.tokenizer {
+            readable.check(tokenizer, texts.iter().map(String::as_str).zip(ids.iter().map(Vec::as_slice)))?;
+        }
+        Ok(())
     }
 
     fn tokenise<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<TokenIds>> {

@@ -17,6 +17,8 @@ mod judge;
 mod llm;
 mod png;
 mod progress;
+mod prompt_file;
+mod readable;
 mod report;
 mod second_judge;
 mod session;

@@ -20,6 +20,7 @@ use crate::{
     failure::Misuse,
     files::OutputFolder,
     job::JobArgs,
+    readable::ReadableArgs,
     session::{DeviceArgs, FoundModel, LoadedModel, ModelArgs, Provenance, UsedDevice},
     tensors,
     units::Units,
@@ -108,6 +109,8 @@ pub(crate) struct StudyArgs {
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) readable: ReadableArgs,
     /// Seconds of music
     #[arg(long, default_value_t = 4.0)]
     pub(crate) duration: f64,

@@ -24,6 +24,7 @@ mod phrases;
 mod pipeline;
 mod probe;
 mod probe_activations;
+mod prompt_files;
 mod prompts;
 mod prompts_llm;
 mod prompts_offline;

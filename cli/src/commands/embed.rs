@@ -12,7 +12,8 @@ use crate::{
     embedder::{Embedder, EmbedderArgs, cosine},
     failure::Misuse,
     files::{output_file, read_wav},
-    interrupt, progress,
+    interrupt, progress, prompt_file,
+    readable::ReadableArgs,
     session::{DeviceArgs, UsedDevice},
     tensors::to_file,
 };
@@ -27,11 +28,16 @@ use crate::{
 #[command(mut_arg("clap", |arg| arg.long("model")))]
 pub(crate) struct EmbedArgs {
     /// WAV files: integers of 8 to 32 bits or 32-bit floats, any rate, any number of channels
-    #[arg(value_name = "AUDIO", required_unless_present = "text")]
+    #[arg(value_name = "AUDIO", required_unless_present_any = ["text", "texts"])]
     audio: Vec<PathBuf>,
     /// A text, such as `a slow piano melody`; may be given several times
     #[arg(long)]
     text: Vec<String>,
+    /// Prompt file, one text a line, as `prompts generate` or `prompts template` writes it
+    #[arg(long, value_name = "FILE")]
+    texts: Option<PathBuf>,
+    #[command(flatten)]
+    readable: ReadableArgs,
     /// Write the vectors to this safetensors file: `audio` `[file, width]`, `text` `[text, width]`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -88,20 +94,29 @@ struct TextReport {
 
 pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
-    if args.out.is_none() && !args.json && (args.audio.is_empty() || args.text.is_empty()) {
+    let mut given = args.text.clone();
+    if let Some(path) = &args.texts {
+        given.extend(prompt_file::read(path)?);
+    }
+    if args.out.is_none() && !args.json && (args.audio.is_empty() || given.is_empty()) {
         let hint = "pass `--out FILE` or `--json` for the vectors, or both audio files and `--text` to compare them";
         return Err(Misuse::new("nothing would come of this").hint(hint).into());
     }
-    if args.text.iter().any(|text| text.trim().is_empty()) {
+    if given.iter().any(|text| text.trim().is_empty()) {
         return Err(Misuse::new("a text without words").into());
     }
     let target = args.out.as_deref().map(output_file).transpose()?;
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
     let embedder = args.embedder.load(&opened)?;
-    let texts = if args.text.is_empty() { vec![] } else { embedder.embed_texts(&args.text)? };
+    let texts = if given.is_empty() {
+        vec![]
+    } else {
+        embedder.check_readable(args.readable, &given)?;
+        embedder.embed_texts(&given)?
+    };
     let texts: Vec<TextReport> =
-        args.text.iter().cloned().zip(texts).map(|(text, embedding)| TextReport { text, embedding }).collect();
+        given.into_iter().zip(texts).map(|(text, embedding)| TextReport { text, embedding }).collect();
     let files = embed_files(&embedder, &args.audio, &texts)?;
     if let Some((folder, name)) = target {
         folder.write(&name, &embeddings_file(&embedder, &files, &texts)?)?;

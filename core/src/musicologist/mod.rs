@@ -15,7 +15,7 @@ mod table;
 pub use annotations::{ASPECTS, Annotation, read_annotations};
 pub use matching::{Matched, Sides, Vocabulary, parse_printed_list, printed_list};
 pub use notes::{FAMILIES, Note, QUALITIES, SOURCES, read_notes};
-pub use prompts::read_prompts;
+pub use prompts::{PromptLine, read_prompt_lines, read_prompts};
 pub use results::{PublishedResult, read_results};
 pub use table::{ConceptTable, ConceptTables, Join, Rule};
 

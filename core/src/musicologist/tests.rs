@@ -6,10 +6,51 @@ fn annotation(aspects: &[&str]) -> Annotation {
 
 #[test]
 fn lines_become_prompts() {
-    let text = b"\xef\xbb\xbf1. One. Two.  \r\n\n  \n12.\tThree\x96four\nMr. Five plays.\n3.5 seconds\n7. \n";
+    let text = b"\xef\xbb\xbf1. One. Two.  \r\n\n  \n12.\tThree\xe2\x80\x93four\nMr. Five plays.\n3.5 seconds\n7. \n2) Six\n80s pop";
     let prompts = read_prompts(text).unwrap();
-    assert_eq!(prompts, ["One. Two.", "Three\u{fffd}four", "Mr. Five plays.", "3.5 seconds"]);
+    assert_eq!(prompts, ["One. Two.", "Three\u{2013}four", "Mr. Five plays.", "3.5 seconds", "Six", "80s pop"]);
     assert_eq!(read_prompts(b"\n \n1. \n"), Err(InputError::Empty { what: "prompts" }));
+    assert_eq!(read_prompts(b"\xef\xbb\xbf"), Err(InputError::Empty { what: "prompts" }));
+    assert_eq!(read_prompts(b"one\rtwo\r\nthree").unwrap(), ["one", "two", "three"]);
+    let lines = read_prompt_lines(b"\r\none\r\n\ntwo").unwrap();
+    assert_eq!(lines.iter().map(|prompt| prompt.line).collect::<Vec<_>>(), [2, 4]);
+}
+
+#[test]
+fn a_prompt_file_has_the_same_prompts_in_every_encoding() {
+    let text = "1. \u{c9}tude for \u{1d11e}\r\n2. a calm piece";
+    let expected = ["\u{c9}tude for \u{1d11e}", "a calm piece"];
+    let wide =
+        |unit: fn(u16) -> [u8; 2]| ["\u{feff}", text].concat().encode_utf16().flat_map(unit).collect::<Vec<u8>>();
+    for bytes in [text.into(), ["\u{feff}", text].concat().into(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)] {
+        assert_eq!(read_prompts(&bytes).unwrap(), expected, "{bytes:?}");
+    }
+}
+
+#[test]
+fn what_is_no_text_is_refused_by_its_line() {
+    let refused = |bytes: &[u8], part: &str| {
+        let error = read_prompts(bytes).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refused(b"a\nThree\x96four", "line 2 is not text: its byte at index 7 is not UTF-8");
+    refused(b"\xef\xbb\xbfa\n\xff", "line 2 is not text: its byte at index 5");
+    // UTF-16 and UTF-32 without a mark, and UTF-32 with one.
+    refused(b"a\0b\0", "line 1 is not text: it holds a NUL");
+    refused(b"\xff\xfe\0\0a\0\0\0", "line 1 is not text: it holds a NUL");
+    refused(b"\xff\xfea\0\n\0b", "line 2 is not text: the file ends within");
+    refused(b"\xfe\xff\xd8\x34\0a", "line 1 is not text: half of");
+}
+
+#[test]
+fn the_concept_of_a_template_is_no_part_of_its_prompt() {
+    let lines = read_prompt_lines(b"piano\tA sad piano.\n\n2. oboe\tA glad oboe.\n").unwrap();
+    let line = |text: &str, concept: &str, line| PromptLine { text: text.into(), concept: Some(concept.into()), line };
+    assert_eq!(lines, [line("A sad piano.", "piano", 1), line("A glad oboe.", "oboe", 3)]);
+    let mixed = read_prompts(b"piano\tA sad piano.\nA glad oboe.").unwrap_err().to_string();
+    assert!(mixed.contains("line 1 has a tab and line 2 has none"), "{mixed}");
+    let many = read_prompts(b"piano\tA sad\tpiano.").unwrap_err().to_string();
+    assert!(many.contains("line 1 has more than one tab"), "{many}");
 }
 
 #[test]

@@ -68,4 +68,13 @@ mod tests {
         let unknown = tokenizer.encode("tuba").unwrap();
         assert!(unknown.len() > 4 && !unknown.contains(&2), "{unknown:?}");
     }
+
+    #[test]
+    fn unknown_tokens_of_other_scripts_are_counted() {
+        let (json, pieces) = word_tokenizer(["Compose a happy rock piece"]);
+        let tokenizer = T5Tokenizer::from_bytes(json.to_string().as_bytes(), 64, pieces).unwrap();
+        let count = |text: &str| tokenizer.unknown_tokens(&tokenizer.encode(text).unwrap());
+        assert_eq!([count("a happy piece"), count(""), count("\u{7434}")], [0, 0, 1]);
+        assert_eq!(count("a \u{7434} piece with a \u{592a}\u{9f13}"), 2, "letters in a row are one token");
+    }
 }

@@ -2,14 +2,16 @@
 
 use std::{fmt, ops::ControlFlow, path::PathBuf, str::FromStr};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
     diffusion::{Sampler, SamplerSettings, Schedule, SolverType},
     hooks::Capture,
 };
 
-use crate::{diffuser::DiffuserArgs, failure::Misuse, job::JobArgs, session::DeviceArgs};
+use crate::{
+    diffuser::DiffuserArgs, failure::Misuse, job::JobArgs, prompt_file, readable::ReadableArgs, session::DeviceArgs,
+};
 
 /// Samples per second that the published code cuts by, whatever the model's rate is.
 const PUBLISHED_RATE: f64 = 48_000.0;
@@ -36,9 +38,11 @@ pub(crate) struct DiffuseArgs {
     /// Text prompt; give it several times for several. An empty one is no prompt at all
     #[arg(long, value_name = "TEXT")]
     pub(super) prompt: Vec<String>,
-    /// File with one prompt per line, numbered as in the published `prompt.txt` or not; blank lines are left out
+    /// Prompt file, one prompt a line, as `prompts generate` or `prompts template` writes it
     #[arg(long, value_name = "FILE")]
     pub(super) prompts: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) readable: ReadableArgs,
     /// Annotations of the prompts, for `audio_info.csv`
     #[arg(long, value_name = "JSON")]
     pub(super) annotations: Option<PathBuf>,
@@ -307,13 +311,7 @@ impl DiffuseArgs {
     /// The prompts, in order.
     pub(super) fn read_prompts(&self) -> Result<Vec<String>> {
         let Some(path) = &self.prompts else { return Ok(self.prompt.clone()) };
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let prompts = tonoscope_core::musicologist::read_prompts(&bytes);
-        let prompts = prompts.with_context(|| format!("`{}`", path.display()))?;
-        if prompts.is_empty() {
-            return Err(Misuse::new(format!("`{}` holds no prompt", path.display())).into());
-        }
-        Ok(prompts)
+        prompt_file::read(path)
     }
 }
 

@@ -161,6 +161,10 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
         let ids = encode(text).context("the negative prompt")?;
         Ok((text.clone(), ids))
     });
+    let negative = negative.transpose()?;
+    let read = prompts.iter().map(|prompt| (prompt.text.as_str(), prompt.ids.as_slice()));
+    let steered = negative.iter().map(|(text, ids): &(String, Vec<u32>)| (text.as_str(), ids.as_slice()));
+    args.readable.check(&found.tokenizer, read.chain(steered))?;
     let (edits, edit_tensors) = tensors::read_edits(&args.edit)?;
     let hooks = Spec { captures: args.capture.clone(), edits };
     Hooks::check_spec(&hooks, &config.points())?;
@@ -187,7 +191,7 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
         format: args.device.weights.to_string(),
         prompts,
         annotations: args.annotations.as_ref().map(|path| path.to_string_lossy().into_owned()),
-        negative: negative.transpose()?,
+        negative,
         samples: args.samples,
         batch: args.batch.unwrap_or(args.samples).min(args.samples),
         snapshots: args.snapshots(),

@@ -16,6 +16,7 @@ use crate::{
     commands::diffuse::{INFO, step_folder},
     failure::Misuse,
     files::OutputFolder,
+    prompt_file,
 };
 
 const ENDING: &str = "_embeddings.pt";
@@ -25,7 +26,7 @@ pub(super) fn convert(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<
     let steps = source::chosen_steps(&args.generated, &args.steps)?;
     let info = args.generated.join(INFO);
     let prompts = match &args.prompts {
-        Some(path) => source::read_prompts(path)?,
+        Some(path) => prompt_file::read(path)?,
         None if info.is_file() => source::from_info(&info)?.0,
         None => {
             let misuse = Misuse::new(format!("nothing says what the prompts of `{}` are", args.generated.display()));

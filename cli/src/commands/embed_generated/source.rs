@@ -16,6 +16,7 @@ use crate::{
     commands::diffuse::{INFO, audio, step_folder},
     csv_input::{CsvInput, number},
     failure::Misuse,
+    prompt_file,
 };
 
 /// Samples of a prompt that are looked for.
@@ -44,7 +45,7 @@ impl Generated {
         let info = folder.join(INFO);
         let (prompts, samples) = match (prompts, info.is_file()) {
             (Some(path), _) => {
-                let prompts = read_prompts(path)?;
+                let prompts = prompt_file::read(path)?;
                 let first = steps.first().copied().unwrap_or_default();
                 let is_there = |sample: &usize| folder.join(audio(first, 0, *sample)).is_file();
                 (prompts, (0..MOST_SAMPLES).take_while(is_there).count())
@@ -92,12 +93,6 @@ impl Generated {
         }
         Ok(hex(&hasher.finalize()))
     }
-}
-
-/// The prompts of a file.
-pub(super) fn read_prompts(path: &Path) -> Result<Vec<String>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    tonoscope_core::musicologist::read_prompts(&bytes).with_context(|| format!("`{}`", path.display()))
 }
 
 /// Steps that have a folder, or those of them that are asked for; sorted.

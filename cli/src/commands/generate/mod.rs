@@ -24,6 +24,8 @@ use crate::{
     captures,
     failure::Misuse,
     files::OutputFolder,
+    prompt_file,
+    readable::ReadableArgs,
     session::{DeviceArgs, ModelArgs, UsedDevice},
     study::SamplingArgs,
     tensors,
@@ -43,9 +45,11 @@ pub(crate) struct GenerateArgs {
     /// Text prompt; give it several times for several pieces. An empty one is no prompt at all
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
-    /// File with one prompt per line; blank lines are left out
+    /// Prompt file, one prompt a line, as `prompts generate` or `prompts template` writes it
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    #[command(flatten)]
+    readable: ReadableArgs,
     /// Seconds of music, what is continued included
     #[arg(long, default_value_t = 8.0)]
     duration: f64,
@@ -128,7 +132,7 @@ pub(crate) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
         let codes: Vec<_> = made.iter().flat_map(|batch| batch.codes.iter().cloned()).collect();
         folder.write("tokens.safetensors", &tensors::codes_file(&codes, &plan.prompts)?)?;
     }
-    let pieces = pieces(&plan.prompts, &sequences, &made);
+    let pieces = pieces(&plan, &sequences, &made);
     if !plan.spec.captures.is_empty() {
         let batches: Vec<_> = made.into_iter().map(|batch| (batch.codes.len(), batch.captures)).collect();
         let file = captures::to_file(&captures::join(&batches), &plan.spec, &plan.prompts)?;
@@ -165,12 +169,11 @@ impl GenerateArgs {
         Ok(())
     }
 
-    fn read_prompts(&self) -> Result<Vec<String>> {
-        let mut prompts = self.prompt.clone();
+    /// The prompts, each with the concept that a prompt file gives it.
+    fn read_prompts(&self) -> Result<Vec<(String, Option<String>)>> {
+        let mut prompts: Vec<_> = self.prompt.iter().map(|text| (text.clone(), None)).collect();
         if let Some(path) = &self.prompts {
-            let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-            let text = String::from_utf8(bytes).with_context(|| format!("`{}` is not text", path.display()))?;
-            prompts.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
+            prompts.extend(prompt_file::read_lines(path)?.into_iter().map(|line| (line.text, line.concept)));
         }
         if prompts.is_empty() {
             return Err(Misuse::new("no prompt").hint("give one with `--prompt`, or a file with `--prompts`").into());

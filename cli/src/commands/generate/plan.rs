@@ -23,7 +23,11 @@ use crate::{
 
 pub(super) struct Plan {
     pub(super) prompts: Vec<String>,
+    /// What a prompt file says of each prompt beside its text.
+    pub(super) concepts: Vec<Option<String>>,
     ids: Vec<TokenIds>,
+    /// Tokens of each prompt that the model cannot read.
+    pub(super) unknown: Vec<usize>,
     pub(super) spec: Spec,
     /// Every hook point of the model.
     pub(super) points: Vec<HookPoint>,
@@ -38,7 +42,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Reads all but the weights.
     pub(super) fn new(args: &GenerateArgs) -> Result<(Self, FoundModel)> {
-        let prompts = args.read_prompts()?;
+        let (prompts, concepts): (Vec<_>, Vec<_>) = args.read_prompts()?.into_iter().unzip();
         let recording = args.continue_from.as_deref().map(read_wav).transpose()?;
         let (edits, edit_tensors) = tensors::read_edits(&args.edit)?;
         let spec = Spec { captures: args.capture.clone(), edits };
@@ -49,11 +53,13 @@ impl Plan {
         let encode = |prompt: &String| {
             found.tokenizer.encode(prompt).with_context(|| format!("prompt `{}`", tensors::shortened(prompt)))
         };
-        let ids = prompts.iter().map(encode).collect::<Result<_>>()?;
+        let ids: Vec<TokenIds> = prompts.iter().map(encode).collect::<Result<_>>()?;
+        args.readable.check(&found.tokenizer, prompts.iter().map(String::as_str).zip(ids.iter().map(Vec::as_slice)))?;
+        let unknown = ids.iter().map(|ids| found.tokenizer.unknown_tokens(ids)).collect();
         let points = points(&found.files.config);
         Hooks::check_spec(&spec, &points)?;
         Hooks::check_edits(&spec.edits, |name| edit_tensors.shape(name), prompts.len())?;
-        Ok((Self { prompts, ids, spec, points, edit_tensors, how, recording, rate }, found))
+        Ok((Self { prompts, concepts, ids, unknown, spec, points, edit_tensors, how, recording, rate }, found))
     }
 
     /// Length of a piece.

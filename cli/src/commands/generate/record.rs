@@ -10,6 +10,7 @@ use tonoscope_core::{
 
 use super::{
     batches::audio_name,
+    plan::Plan,
     unit::{Batch, MadePiece},
 };
 use crate::session::{Provenance, UsedDevice};
@@ -26,6 +27,11 @@ pub(super) struct RunRecord {
     #[serde(skip_serializing_if = "is_empty")]
     pub(super) hooks: Spec,
     pub(super) timings: Timings,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 fn is_empty(spec: &Spec) -> bool {
@@ -48,9 +54,15 @@ pub(super) struct Settings {
 #[derive(Debug, Serialize)]
 pub(super) struct Piece {
     pub(super) prompt: String,
+    /// The concept that a prompt file gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) concept: Option<String>,
     /// Which of the pieces with this prompt, from 0; part of the random key.
     pub(super) sample: u64,
     pub(super) tokens: usize,
+    /// Tokens among them that stand for words that the model cannot read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) unknown_tokens: usize,
     pub(super) audio: String,
     /// The first choice so close that another device may choose otherwise.
     pub(super) first_tie: Option<Tie>,
@@ -70,14 +82,16 @@ pub(super) struct Timings {
 }
 
 /// What the record says of each piece.
-pub(super) fn pieces(prompts: &[String], sequences: &[(u64, Prompt)], made: &[Batch]) -> Vec<Piece> {
+pub(super) fn pieces(plan: &Plan, sequences: &[(u64, Prompt)], made: &[Batch]) -> Vec<Piece> {
     let made = made.iter().flat_map(|batch| &batch.pieces);
     let piece = |(index, made): (usize, &MadePiece)| {
         let (sample, prompt) = &sequences[index];
         Piece {
-            prompt: prompts[index].clone(),
+            prompt: plan.prompts[index].clone(),
+            concept: plan.concepts[index].clone(),
             sample: *sample,
             tokens: prompt.ids.len(),
+            unknown_tokens: plan.unknown[index],
             audio: audio_name(index),
             first_tie: made.tie(),
             clipped: made.clipped,

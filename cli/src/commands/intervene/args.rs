@@ -2,7 +2,7 @@
 
 use std::{ops::Range, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tonoscope_core::{
     concepts::{Concept, ConceptSet, Indices},
     hooks::{Branch, Site},
@@ -15,6 +15,7 @@ use crate::{
     commands::concept_args::ConceptArgs,
     failure::Misuse,
     judge::JudgeArgs,
+    prompt_file,
     second_judge::SecondJudgeArgs,
     session::FoundModel,
     study::{Basis, LayerList, StudyArgs},
@@ -114,6 +115,9 @@ fn parse_steps(text: &str) -> Result<Range<usize>, String> {
 impl InterveneArgs {
     pub(super) fn check(&self) -> Result<()> {
         self.study.sampling.check(self.study.duration)?;
+        if self.concepts.prompts_per_concept == 0 {
+            return Err(Misuse::new("0 prompts per concept, expected 1 or more").into());
+        }
         if !self.all_pairs && (self.from.is_none() || self.to.is_none()) {
             let misuse = Misuse::new("no pair of concepts");
             return Err(misuse.hint("give one with `--from` and `--to`, or take `--all-pairs`").into());
@@ -234,13 +238,8 @@ impl InterveneArgs {
             let concept = set.concept(name)?;
             return planned(concept, set.prompts(concept, self.concepts.prompts_per_concept)?, labels);
         }
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let prompts: Vec<String> = lines.take(self.concepts.prompts_per_concept).map(str::to_owned).collect();
-        if prompts.is_empty() {
-            return Err(Misuse::new(format!("`{}` holds no prompt", path.display())).into());
-        }
+        let mut prompts = prompt_file::read(path)?;
+        prompts.truncate(self.concepts.prompts_per_concept);
         let stem = path.file_stem().map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned());
         Ok(PlannedConcept {
             name: stem,

@@ -1,6 +1,9 @@
 //! Prompts, and the means over them.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use anyhow::{Context, Result};
 use tonoscope_core::{
@@ -16,6 +19,7 @@ use super::{
 use crate::{
     files::OutputFolder,
     interrupt, progress,
+    readable::ReadableArgs,
     session::FoundModel,
     study::{Ready, keyed},
 };
@@ -27,12 +31,17 @@ pub(super) struct Prompts {
 }
 
 impl Prompts {
-    pub(super) fn new(found: &FoundModel, plan: &InterventionPlan) -> Result<Self> {
-        let keyed = |texts: &[String]| texts.iter().map(|text| keyed(found, text)).collect::<Result<Vec<Prompt>>>();
-        let averaged = plan.concepts.iter().map(|concept| keyed(&concept.prompts)).collect::<Result<Vec<_>>>()?;
+    pub(super) fn new(found: &FoundModel, plan: &InterventionPlan, readable: ReadableArgs) -> Result<Self> {
+        let all_keyed = |texts: &[String]| texts.iter().map(|text| keyed(found, text)).collect::<Result<Vec<Prompt>>>();
+        let averaged = plan.concepts.iter().map(|concept| all_keyed(&concept.prompts)).collect::<Result<Vec<_>>>()?;
         let originals = plan.pairs.iter().map(|pair| pair.0);
         let intervened =
-            originals.map(|original| Ok((original, keyed(plan.intervened(original))?))).collect::<Result<_>>()?;
+            originals.map(|original| Ok((original, all_keyed(plan.intervened(original))?))).collect::<Result<_>>()?;
+        let texts = plan.concepts.iter().flat_map(|concept| &concept.prompts).chain(plan.prompts.iter().flatten());
+        let mut seen = BTreeSet::new();
+        let texts: Vec<&str> = texts.map(String::as_str).filter(|text| seen.insert(*text)).collect();
+        let ids = texts.iter().map(|text| Ok(keyed(found, text)?.ids)).collect::<Result<Vec<_>>>()?;
+        readable.check(&found.tokenizer, texts.into_iter().zip(ids.iter().map(Vec::as_slice)))?;
         Ok(Self { intervened, averaged })
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
     let mut plan = args.plan(&set, &judge.labels, &found, &how)?;
     let second = args.second.find(plan.concepts.iter().map(|concept| concept.name.as_str()))?;
     let places = plan.places()?;
-    let prompts = Prompts::new(&found, &plan)?;
+    let prompts = Prompts::new(&found, &plan, args.study.readable)?;
     let units = plan.units();
     if args.study.dry_run {
         writeln!(

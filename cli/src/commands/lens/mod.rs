@@ -24,7 +24,7 @@ use crate::{
     files::OutputFolder,
     interrupt,
     judge::JudgeArgs,
-    progress,
+    progress, prompt_file,
     study::{LayerList, StudyArgs, StudyRecord, StudyTimings, keyed, unfinished},
     units::Units,
 };
@@ -36,9 +36,12 @@ use crate::{
 /// the layers are, with figures of all of them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LensArgs {
-    /// Text prompt; several times for several. Without one, the prompts of `--concepts`
+    /// Text prompt; several times for several. Without one, those of `--prompts` or `--concepts`
     #[arg(long, value_name = "TEXT")]
     prompt: Vec<String>,
+    /// Prompt file, one prompt a line, as `prompts generate` or `prompts template` writes it
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
     #[command(flatten)]
     concepts: ConceptArgs,
     /// Layers: `all`, or numbers and ranges such as `1,12,20..24` (`20..24` ends before 24, `20..=24` with it)
@@ -61,7 +64,7 @@ pub(crate) struct LensArgs {
     /// Do without the judge: no recognisability
     #[arg(long)]
     no_judge: bool,
-    /// Prompts whose audio is kept, layer by layer [default: all of `--prompt`, 1 per concept of `--concepts`]
+    /// Prompts whose audio is kept, layer by layer [default: all of `--prompt` and `--prompts`, 1 per concept of `--concepts`]
     #[arg(long, value_name = "N")]
     audio: Option<usize>,
     /// Write what each layer says at every step, not only the means
@@ -74,7 +77,7 @@ pub(crate) struct LensArgs {
 pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     args.check()?;
     let set = args.concepts.set()?;
-    let prompts = args.prompts(&set)?;
+    let prompts = args.all_prompts(&set)?;
     interrupt::listen();
     let found = args.study.model.find()?;
     let how = args.study.sampling.generate(args.study.duration, &found)?;
@@ -85,6 +88,10 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     let all = found.files.config.decoder.num_hidden_layers;
     let layers = args.layers.expand(1..all + 1)?;
     let read: Vec<_> = prompts.iter().map(|prompt| keyed(&found, &prompt.text)).collect::<Result<_>>()?;
+    args.study.readable.check(
+        &found.tokenizer,
+        prompts.iter().zip(&read).map(|(prompt, read)| (prompt.text.as_str(), read.ids.as_slice())),
+    )?;
     let judge = if args.no_judge { None } else { Some(args.judge.find()?) };
     if let Some(judge) = &judge {
         for concept in &set.concepts {
@@ -115,7 +122,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     let judge = judge.map(|judge| judge.load(opened.placement.clone())).transpose()?;
     let mut timings = StudyTimings { load_s: started.elapsed().as_secs_f64(), ..StudyTimings::default() };
     let model = &ready.loaded.model;
-    let kept = args.audio.unwrap_or(if args.prompt.is_empty() { 1 } else { usize::MAX });
+    let kept = args.audio.unwrap_or(if args.has_own_prompts() { usize::MAX } else { 1 });
     let plan = LensPlan {
         command: LensPlan::COMMAND.to_owned(),
         basis: ready.basis.clone(),
@@ -211,8 +218,9 @@ fn fit(
 impl LensArgs {
     fn check(&self) -> Result<()> {
         self.study.sampling.check(self.study.duration)?;
-        if !self.prompt.is_empty() && self.concepts.choice.is_given() {
-            let misuse = Misuse::new("both `--prompt` and `--concepts`");
+        if self.has_own_prompts() && self.concepts.choice.is_given() {
+            let given = if self.prompt.is_empty() { "--prompts" } else { "--prompt" };
+            let misuse = Misuse::new(format!("both `{given}` and `--concepts`"));
             return Err(misuse.hint("`--prompt` reads your prompts, `--concepts` those of the concepts").into());
         }
         if self.translators.is_some() && self.mode != Mode::Tuned {
@@ -224,24 +232,29 @@ impl LensArgs {
         Ok(())
     }
 
-    fn prompts(&self, set: &tonoscope_core::concepts::ConceptSet) -> Result<Vec<PlannedPrompt>> {
+    fn has_own_prompts(&self) -> bool {
+        !self.prompt.is_empty() || self.prompts.is_some()
+    }
+
+    fn all_prompts(&self, set: &tonoscope_core::concepts::ConceptSet) -> Result<Vec<PlannedPrompt>> {
         let planned = |concept: Option<&str>, index: usize, text: String| PlannedPrompt {
             concept: concept.map(str::to_owned),
             index,
             text,
             audio: false,
         };
-        if !self.prompt.is_empty() {
-            return Ok(self
-                .prompt
-                .iter()
-                .enumerate()
-                .map(|(index, text)| planned(None, index, text.clone()))
-                .collect());
+        if self.has_own_prompts() {
+            let mut texts = self.prompt.clone();
+            if let Some(path) = &self.prompts {
+                texts.extend(prompt_file::read(path)?);
+            }
+            return Ok(texts.into_iter().enumerate().map(|(index, text)| planned(None, index, text)).collect());
         }
         if !self.concepts.choice.is_given() {
             let misuse = Misuse::new("no prompt");
-            return Err(misuse.hint("give one with `--prompt`, or concepts with `--concepts all`").into());
+            return Err(misuse
+                .hint("give one with `--prompt`, a file with `--prompts`, or concepts with `--concepts all`")
+                .into());
         }
         let mut all = vec![];
         for (concept, prompts) in self.concepts.prompts(set)? {

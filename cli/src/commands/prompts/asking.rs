@@ -1,11 +1,6 @@
 //! What `generate` and `annotate` share: a long list made of batches, each asked for until it is whole, and kept.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Serialize, de::DeserializeOwned};
@@ -162,12 +157,6 @@ pub(super) fn print_json(value: &Value, out: &mut dyn Write) -> Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)?;
     Ok(())
-}
-
-/// The prompts of a file.
-pub(super) fn read_prompts(path: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    tonoscope_core::musicologist::read_prompts(&bytes).with_context(|| format!("`{}`", path.display()))
 }
 
 /// What two texts have in common that are the same but for case, white space, quotes and full stops.

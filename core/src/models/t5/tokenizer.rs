@@ -38,6 +38,24 @@ pub struct T5Tokenizer {
     tokenizer: Tokenizer,
     limit: usize,
     vocab_size: usize,
+    /// Stands for all text that the vocabulary has no piece for.
+    unknown: Option<u32>,
+}
+
+/// What `tokenizer.json` says of the unknown token.
+#[derive(serde::Deserialize)]
+struct UnknownToken {
+    model: UnknownTokenModel,
+}
+
+#[derive(serde::Deserialize)]
+struct UnknownTokenModel {
+    /// Of a Unigram model.
+    #[serde(default)]
+    unk_id: Option<u32>,
+    /// Of all other models.
+    #[serde(default)]
+    unk_token: Option<String>,
 }
 
 impl T5Tokenizer {
@@ -46,11 +64,13 @@ impl T5Tokenizer {
     /// # Errors
     /// [`TokenError::File`].
     pub fn from_bytes(json: &[u8], limit: usize, vocab_size: usize) -> Result<Self, TokenError> {
-        let damaged = |error| TokenError::File(format!("`tokenizer.json` does not parse: {error}"));
+        let damaged = |error: tokenizers::Error| TokenError::File(format!("`tokenizer.json` does not parse: {error}"));
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(damaged)?;
-        Ok(Self { tokenizer, limit, vocab_size })
+        let UnknownToken { model } = serde_json::from_slice(json).map_err(|error| damaged(error.into()))?;
+        let unknown = model.unk_id.or_else(|| tokenizer.token_to_id(&model.unk_token?));
+        Ok(Self { tokenizer, limit, vocab_size, unknown })
     }
 
     /// Ids of `prompt`, the end token included; none for a prompt without text.
@@ -81,6 +101,11 @@ impl T5Tokenizer {
         let end = ids.len().saturating_sub(1);
         ids.drain(end - cut.min(end)..end);
         Ok((ids, cut))
+    }
+
+    /// How many of `ids` stand for text that the vocabulary has no piece for. The model cannot tell such texts apart.
+    pub fn unknown_tokens(&self, ids: &[u32]) -> usize {
+        self.unknown.map_or(0, |unknown| ids.iter().filter(|id| **id == unknown).count())
     }
 
     fn ids(&self, prompt: &str) -> Result<TokenIds, TokenError> {

@@ -19,7 +19,7 @@ use crate::{
     files::{OutputFolder, output_file},
     interrupt,
     llm::{Client, LlmArgs, Settings, Source},
-    progress,
+    progress, prompt_file,
 };
 
 /// Prompts of one request at most: a longer answer is cut off, or never comes.
@@ -76,7 +76,7 @@ pub(super) fn run(args: &AnnotateArgs, out: &mut dyn Write) -> Result<()> {
     if !(1..=LARGEST_BATCH).contains(&args.batch) {
         return Err(Misuse::new(format!("`--batch` is {}, expected 1 to {LARGEST_BATCH}", args.batch)).into());
     }
-    let prompts = asking::read_prompts(&args.prompts)?;
+    let prompts = prompt_file::read(&args.prompts)?;
     let aspects = args.aspects()?;
     let done = match args.llm.source()? {
         Source::Offline { noted } => {

@@ -15,7 +15,7 @@ use crate::{
     files::output_file,
     interrupt,
     llm::{Client, LlmArgs, Settings, Source},
-    progress,
+    progress, prompt_file,
 };
 
 /// Prompts at most: more are no longer different.
@@ -86,7 +86,7 @@ pub(super) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
         }
         Source::Server(settings) => {
             let examples = match &args.examples {
-                Some(path) => asking::read_prompts(path)?,
+                Some(path) => prompt_file::read(path)?,
                 None => ask::EXAMPLES.map(str::to_owned).to_vec(),
             };
             if args.llm.dry_run {
