@@ -40,7 +40,7 @@ fn main() {
         .map(|word| prompt(&format!("Compose a happy rock piece, with a {word} melody. Use a fast tempo.")));
     let config = &model.config().decoder;
     let layers: Vec<usize> = (0..config.num_hidden_layers).collect();
-    let sites = [Site::SelfAttnOut, Site::CrossAttnOut, Site::MlpOut];
+    let sites = [Site::SELF_ATTN_OUT, Site::CROSS_ATTN_OUT, Site::MLP_OUT];
     let places = places(&sites, &layers, config.num_attention_heads).expect("sites with means");
     let points: Vec<_> = places.iter().map(|place| place.point()).collect();
     let mut watch = |_| ControlFlow::Continue(());

@@ -70,7 +70,7 @@ fn every_block_matches_hear21passt() {
             ["self_attn_out", "mlp_post", "mlp_out", "resid_post"].map(|site| format!("encoder.{layer}.{site}"))
         }))
     {
-        let captured = cache.get(name.parse().unwrap()).unwrap();
+        let captured = cache.get(&name).unwrap();
         let width = if name.ends_with("mlp_post") { 128 } else { 32 };
         let got = pollster::block_on(captured.values()).unwrap();
         expected.assert_close(&name, &[2, 14, width], &got, BOUND);
@@ -185,7 +185,7 @@ fn the_real_size_matches_hear21passt() {
     let cache = hooks.finish().unwrap();
     for layer in 0..12 {
         let name = format!("encoder.{layer}.resid_post");
-        let got = pollster::block_on(cache.get(name.parse().unwrap()).unwrap().values()).unwrap();
+        let got = pollster::block_on(cache.get(&name).unwrap().values()).unwrap();
         expected.assert_close(&name, &[1, 470, 768], &got, BOUND);
     }
     expected.assert_close("features", &[1, 768], &read(output.features), BOUND);

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use tonoscope_core::{
-    hooks::{Branch, Hooks, Inner, Site},
+    hooks::{Branch, Hooks, Site},
     interventions::{Experiment, Feed, Means, Place, Technique, places, self_patch},
     lens::{Streams, early_exit},
     models::musicgen::{MusicGen, Progress, Prompt, SequenceKey},
@@ -28,7 +28,7 @@ fn fixture() -> Fixture {
 }
 
 fn sites() -> [Site; 3] {
-    [Site::SelfAttnOut, Site::CrossAttnOut, Site::MlpOut]
+    [Site::SELF_ATTN_OUT, Site::CROSS_ATTN_OUT, Site::MLP_OUT]
 }
 
 fn all_places(model: &MusicGen) -> Vec<Place> {
@@ -204,7 +204,7 @@ fn branches_windows_strengths_and_heads_are_those_of_the_reference() {
         let stronger = Experiment { scale: 2.5, ..adjust.clone() };
         let window = Experiment { technique: Technique::Replace, steps: Some(3..7), ..adjust.clone() };
         let layers = 0..model.config().decoder.num_hidden_layers;
-        let head = |layer| Place { site: Site::SelfAttn(Inner::Z), layer, head: Some(1) };
+        let head = |layer| Place { site: Site::SELF_ATTN_Z, layer, head: Some(1) };
         let heads = Experiment { technique: Technique::Replace, places: layers.map(head).collect(), ..adjust };
         for (experiment, name) in [
             (uncond, "adjust.own.uncond"),
@@ -224,7 +224,7 @@ fn a_run_patched_with_itself_is_the_same_at_every_place() {
     for (device, placement) in devices() {
         let model = load("musicgen_tiny", &placement);
         let guitar = prompts(&fixture, "guitar.input_ids");
-        let head = Place { site: Site::SelfAttn(Inner::Z), layer: 1, head: Some(1) };
+        let head = Place { site: Site::SELF_ATTN_Z, layer: 1, head: Some(1) };
         for place in all_places(&model).into_iter().chain([head]) {
             let (how, mut go_on) = (greedy(FRAMES), on);
             let run = self_patch(&model, &guitar[0], place, &how, &mut go_on);

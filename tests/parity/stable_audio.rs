@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use tonoscope_core::{
     checkpoint::Placement,
     diffusion::{Noise, Observed, Sampler, SamplerSettings, Schedule},
-    hooks::{HookTensors, Hooks, Part, Site, Spec},
+    hooks::{Component, HookTensors, Hooks, Site, Spec},
     models::stable_audio::{Conditioning, InitialScale, Layout, SampleRequest, StableAudio, StableAudioFiles},
 };
 use tonoscope_tests::{Fixture, assert_close, capture_everything, devices, floats};
@@ -123,7 +123,7 @@ fn everything_inside_a_step_is_the_references() {
     let fixture = Fixture::open("stable_audio_tiny");
     for (device, placement) in devices() {
         let (model, [plain, _]) = load(&fixture, &placement);
-        let points: Vec<_> = model.points().into_iter().filter(|point| point.part == Part::Dit).collect();
+        let points: Vec<_> = model.points().into_iter().filter(|point| point.component == Component::DIT).collect();
         let spec = Spec { captures: capture_everything(&points), edits: vec![] };
         let mut hooks = Hooks::new(&spec, &points, &HookTensors::new()).unwrap();
         let request = request(&fixture, Sampler::Dpmpp2m, note(&fixture, "guidance"), 0.0);

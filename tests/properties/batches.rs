@@ -85,7 +85,7 @@ fn who_listens_hears_every_frame_once_and_in_order() {
                     for (heard, frame) in heard.iter_mut().zip(step.frame.into_iter().flatten()) {
                         heard.iter_mut().zip(frame).for_each(|(row, token)| row.push(token));
                     }
-                    let latest = step.hooks.latest(Site::ResidPost.of(1)).expect("it is recorded");
+                    let latest = step.hooks.latest(Site::RESID_POST.of(1)).expect("it is recorded");
                     assert_eq!(latest.dims(), [4, 1, 1, model.config().decoder.hidden_size]);
                     streams.push(floats(latest));
                     ControlFlow::Continue(())
@@ -95,7 +95,7 @@ fn who_listens_hears_every_frame_once_and_in_order() {
             assert_eq!(steps, (1..=steps.len()).collect::<Vec<_>>());
             // What was heard is what is kept: `[branch, prompt, step, feature]`.
             let cache = hooks.finish().unwrap();
-            let kept = pollster::block_on(cache.get(Site::ResidPost.of(1)).unwrap().values()).unwrap();
+            let kept = pollster::block_on(cache.get(Site::RESID_POST.of(1)).unwrap().values()).unwrap();
             let width = model.config().decoder.hidden_size;
             let of_row = kept.len() / 4;
             if window.frames > how.frames {

@@ -71,7 +71,7 @@ fn bits(cache: &Cache, point: HookPoint) -> Vec<u32> {
 fn a_closure_that_returns_what_it_was_given_changes_no_bit() {
     for (device, placement) in devices() {
         let model = musicgen(&placement);
-        let logits = HookPoint::decoder(None, Site::Logits);
+        let logits = HookPoint::decoder(None, Site::LOGITS);
         let mut hooks = Hooks::new(&capture("decoder.logits"), &model.points(), &HookTensors::new()).unwrap();
         let plain = run(&model, &mut hooks, &[prompt(0), prompt(1)]).unwrap();
         let clean = bits(&hooks.finish().unwrap(), logits);
@@ -100,7 +100,7 @@ fn closures_see_where_they_are_and_keep_state() {
         .map(|(point, step)| (point, step, rows.to_vec(), [4, 4, 1, 8]))
         .collect();
     assert_eq!(calls, expected);
-    let at = At { point: Site::MlpOut.of(0), step: 0, rows: &rows };
+    let at = At { point: Site::MLP_OUT.of(0), step: 0, rows: &rows };
     assert_eq!((at.branch(Branch::Cond), at.branch(Branch::Uncond)), (0..2, 2..4));
     assert_eq!(at.prompt(1), [1, 3]);
 }
@@ -125,7 +125,7 @@ fn a_closure_is_called_once_for_each_of_several_steps() {
         }
         let codes = run(&model, &mut hooks, std::slice::from_ref(&given)).unwrap();
         let cache = hooks.finish().unwrap();
-        (codes, bits(&cache, Site::ResidPost.of(1)), steps)
+        (codes, bits(&cache, Site::RESID_POST.of(1)), steps)
     };
     let data = run(vec![Edit::scale("decoder.0.mlp_out", -3.0).steps(2..5)], false);
     let code = run(vec![], true);

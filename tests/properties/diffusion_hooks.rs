@@ -7,8 +7,8 @@ use tonoscope_core::{
     checkpoint::{Placement, SafetensorsFile},
     diffusion::{BrownianNoise, NoiseKey, Observed, RecordedNoise, Sampler, SamplerSettings, Schedule},
     hooks::{
-        Axis, Branch, Cache, Capture, Change, Edit, HookError, HookPoint, HookTensors, Hooks, Inner, Part, Reduce,
-        Scope, Selector, Site, Spec, Value,
+        Axis, Branch, Cache, Capture, Change, Component, Edit, HookError, HookPoint, HookTensors, Hooks, Reduce, Scope,
+        Selector, Site, Spec, Value,
     },
     models::stable_audio::{InitialScale, SampleRequest, StableAudio, StableAudioFiles},
 };
@@ -79,13 +79,13 @@ fn capturing_everything_changes_no_bit() {
         let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
         let (watched, cache) = run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap();
         assert_eq!(watched, plain, "{device}");
-        let shape = |point: &str| cache.get(point.parse().unwrap()).unwrap().shape();
+        let shape = |point: &str| cache.get(point).unwrap().shape();
         assert_eq!(shape("dit.1.resid_post"), [2, 2, STEPS, LENGTH + 1, 64], "{device}");
         assert_eq!(shape("dit.0.self_attn.pattern"), [2, 2, STEPS, 4, LENGTH + 1, LENGTH + 1], "{device}");
         assert_eq!(shape("dit.0.cross_attn.k"), [2, 2, STEPS, 2, 35, 16], "{device}");
         assert_eq!(shape("dit.x0"), [1, 2, STEPS, LENGTH, 6], "{device}");
         // Each point alone, so that no other one makes the unconditional half compute.
-        for point in model.points().into_iter().filter(|point| point.part == Part::Dit) {
+        for point in model.points().into_iter().filter(|point| point.component == Component::DIT) {
             let spec = Spec { captures: capture_everything(&[point]), edits: vec![] };
             assert_eq!(run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap().0, plain, "{point} on {device}");
         }
@@ -97,7 +97,7 @@ fn patching_a_run_with_its_own_activations_changes_no_bit() {
     let (device, placement) = devices().remove(0);
     let model = load(&placement);
     let plain = run(&model, &[0, 1], &Spec::default(), &HookTensors::new()).unwrap().0;
-    for point in model.points().into_iter().filter(|point| point.part == Part::Dit) {
+    for point in model.points().into_iter().filter(|point| point.component == Component::DIT) {
         let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
         let cache = run(&model, &[0, 1], &Spec { captures, edits: vec![] }, &HookTensors::new()).unwrap().1;
         let captured = cache.get(point).unwrap();
@@ -141,7 +141,7 @@ fn patching_a_run_with_its_own_activations_changes_no_bit() {
 fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
-    let point = HookPoint::dit(1, Site::SelfAttn(Inner::Z));
+    let point = HookPoint::dit(1, Site::SELF_ATTN_Z);
     let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
     let before =
         run(&model, &[0, 1], &Spec { captures: captures.clone(), edits: vec![] }, &HookTensors::new()).unwrap().1;
@@ -218,7 +218,7 @@ fn edits_of_prompts_mean_those_of_the_run_in_any_batch_and_in_every_sample() {
 fn values_of_an_edit_reach_their_heads_and_positions() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
-    let point = HookPoint::dit(0, Site::CrossAttn(Inner::Q));
+    let point = HookPoint::dit(0, Site::CROSS_ATTN_Q);
     let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
     let positions = LENGTH + 1;
     let number = |head: usize, position: usize| (head * 100 + position) as f32;
@@ -267,7 +267,7 @@ fn an_edit_of_the_estimate_goes_into_the_sampler() {
 fn reducers_are_what_they_say() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
-    let point = HookPoint::dit(1, Site::SelfAttn(Inner::K));
+    let point = HookPoint::dit(1, Site::SELF_ATTN_K);
     let capture = |reduce| Capture { points: Selector::point(point), reduce };
     let all = [Reduce::Everything, Reduce::MeanPrompts, Reduce::MeanTime, Reduce::LastStep, Reduce::MeanPositions]
         .map(capture);
@@ -338,9 +338,9 @@ fn what_is_computed_in_portions_is_the_same_under_hooks_and_in_any_batch() {
         };
         let plain = of(0..2, vec![]);
         for point in [
-            HookPoint::dit(1, Site::SelfAttn(Inner::Pattern)),
-            HookPoint::dit(0, Site::CrossAttn(Inner::Pattern)),
-            HookPoint::dit(0, Site::MlpPost),
+            HookPoint::dit(1, Site::SELF_ATTN_PATTERN),
+            HookPoint::dit(0, Site::CROSS_ATTN_PATTERN),
+            HookPoint::dit(0, Site::MLP_POST),
         ] {
             assert!(of(0..2, capture_everything(&[point])) == plain, "{point} on {device}");
         }
@@ -361,9 +361,10 @@ fn impossible_specs_are_refused_and_failures_stop_the_run() {
     let beyond = Scope { heads: Some(vec![4]), ..Scope::default() };
     let message = refused(&edit("dit.0.self_attn.q", beyond, Change::Zero), &HookTensors::new());
     assert!(message.contains("a head beyond the 4"), "{message}");
-    let positions = Scope { positions: Some(0..1), ..Scope::default() };
-    let message = refused(&edit("encoder.0.mlp_out", positions, Change::Zero), &HookTensors::new());
-    assert!(message.contains("no positions"), "{message}");
+    // Tokens of a text are positions.
+    let steps = Scope { steps: Some(0..1), ..Scope::default() };
+    let message = refused(&edit("encoder.0.mlp_out", steps, Change::Zero), &HookTensors::new());
+    assert!(message.contains("no steps"), "{message}");
     let short = HookTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 2, 64], &placement.device))]);
     let change = Change::Replace { value: value(&[Axis::Position, Axis::Feature]) };
     let message = refused(&edit("dit.0.mlp_out", Scope::default(), change), &short);
@@ -373,7 +374,7 @@ fn impossible_specs_are_refused_and_failures_stop_the_run() {
     assert!("decoder.x0".parse::<HookPoint>().is_err());
     let capture: Capture = "decoder.0.mlp_out:mean_positions".parse().unwrap();
     let spec = Spec { captures: vec![capture], edits: vec![] };
-    assert!(Hooks::check_spec(&spec, &HookPoint::all(Part::Decoder, 1)).is_err());
+    assert!(Hooks::check_spec(&spec, &HookPoint::all(Component::DECODER, 1)).is_err());
 
     // The run ends with the step in which the hooks failed.
     let mut steps = 0;

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use tonoscope_core::{
     checkpoint::Placement,
     hooks::{
-        Axis, Branch, Cache, Capture, Change, Edit, EditFile, HookError, HookPoint, HookTensors, Hooks, Part, Reduce,
-        Scope, Selector, Site, Spec, Value,
+        Axis, Branch, Cache, Capture, Change, Component, Edit, EditFile, HookError, HookPoint, HookTensors, Hooks,
+        Reduce, Scope, Selector, Site, Spec, Value,
     },
     models::musicgen::{
-        Columns, DecoderState, Generate, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window,
+        Columns, DecoderState, Generate, GenerateError, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window,
     },
 };
 use tonoscope_tests::{Fixture, capture_everything, devices, floats};
@@ -85,20 +85,21 @@ fn a_scale_of_zero_changes_no_bit() {
 
 #[test]
 fn patching_a_run_with_its_own_activations_changes_nothing() {
-    let axes = [Axis::Branch, Axis::Prompt, Axis::Step, Axis::Head, Axis::Feature];
     for (device, placement) in devices() {
         let model = load(&placement);
         let plain = generate(&model, &Spec::default(), &HookTensors::new()).unwrap().0;
-        for point in
-            model.points().into_iter().filter(|point| point.part == Part::Decoder && point.site != Site::Logits)
+        for point in model
+            .points()
+            .into_iter()
+            .filter(|point| point.component == Component::DECODER && point.site != Site::LOGITS)
         {
-            // Keys and values of the text are computed once, at step 0.
             let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
             let (codes, cache) = generate(&model, &Spec { captures, edits: vec![] }, &HookTensors::new()).unwrap();
             assert_eq!(codes, plain, "capturing {point} on {device}");
-            let tensors = HookTensors::from([("v".to_owned(), cache.get(point).unwrap().tensor.clone())]);
-            let edits = vec![edit(&point.to_string(), Change::Replace { value: value(&axes) })];
-            let captures = capture_everything(&[HookPoint::decoder(None, Site::Logits)]);
+            let (value, tensor) = cache.get(point).unwrap().value("v").unwrap();
+            let tensors = HookTensors::from([("v".to_owned(), tensor)]);
+            let edits = vec![edit(&point.to_string(), Change::Replace { value })];
+            let captures = capture_everything(&[HookPoint::decoder(None, Site::LOGITS)]);
             let clean = generate(&model, &Spec { captures: captures.clone(), edits: vec![] }, &HookTensors::new());
             let patched = generate(&model, &Spec { captures, edits }, &tensors).unwrap();
             let bits = |cache: &Cache| -> Vec<u32> {
@@ -215,11 +216,87 @@ fn impossible_specs_are_refused() {
     assert!(message.contains("decoder.3.resid_post") && message.contains("decoder.0.resid_post"), "{message}");
     let message = refused(captured("decoder.*.self_attn.pattern:mean_time"), &none);
     assert!(message.contains("changes its width"), "{message}");
+    let mut positions = edit("decoder.0.mlp_out", Change::Zero);
+    positions.scope.positions = Some(0..1);
+    let message = refused_inside(&model, positions);
+    assert!(message.contains("no positions"), "{message}");
+    let mut steps = edit("decoder.0.cross_attn.k", Change::Zero);
+    steps.scope.steps = Some(0..1);
+    let message = refused_inside(&model, steps);
+    assert!(message.contains("`decoder.0.cross_attn.k` has no steps"), "{message}");
+    let message = refused(captured("encoder.0.mlp_out:last_step"), &none);
+    assert!(message.contains("no steps"), "{message}");
     let missing = edit("decoder.0.mlp_out", Change::Replace { value: value(&[Axis::Feature]) });
     let message = refused(Spec { captures: vec![], edits: vec![missing] }, &none);
     assert!(message.contains("no tensor of this name"), "{message}");
     let error = "decoder.*.resid_pots".parse::<Selector>().unwrap_err();
     assert_eq!(error.nearest, "decoder.*.resid_post");
+}
+
+/// A run that its hooks may end.
+fn generate_with(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<Codes, GenerateError> {
+    let mut hooks = Hooks::new(spec, &model.points(), tensors)?;
+    let window = Window { frames: 1500, stride: 900 };
+    let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window };
+    let (prompts, going_on) = (prompts(), &mut |_| ControlFlow::Continue(()));
+    Ok(pollster::block_on(model.generate(&mut hooks, &prompts, &how, going_on))?.codes)
+}
+
+/// The error of a run with one edit.
+fn refused_inside(model: &MusicGen, edit: Edit) -> String {
+    let spec = Spec { captures: vec![], edits: vec![edit] };
+    generate_with(model, &spec, &HookTensors::new()).unwrap_err().to_string()
+}
+
+#[test]
+fn a_value_of_another_width_is_refused() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let error = |points: &str, axes: &[Axis], shape: [usize; 5]| {
+        let tensors = HookTensors::from([("v".to_owned(), Tensor::ones(shape, &placement.device))]);
+        let edits = vec![edit(points, Change::Add { value: value(axes), scale: 1.0 })];
+        generate_with(&model, &Spec { captures: vec![], edits }, &tensors).unwrap_err().to_string()
+    };
+    // Of a wider vector the first half would be added.
+    for width in [31, 64] {
+        let message = error("decoder.1.mlp_out", &[Axis::Feature], [1, 1, 1, 1, width]);
+        assert!(message.contains(&format!("values for {width} features, expected 32")), "{message}");
+    }
+    let message = error("decoder.1.self_attn.z", &[Axis::Head, Axis::Feature], [1, 1, 1, 8, 8]);
+    assert!(message.contains("values for 8 heads, expected 4"), "{message}");
+}
+
+#[test]
+fn tokens_of_a_text_are_positions() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let capture = || vec!["encoder.0.self_attn.v".parse().unwrap(), "decoder.0.cross_attn.k".parse().unwrap()];
+    let run = |edits: Vec<Edit>, tensors: &HookTensors| {
+        generate(&model, &Spec { captures: capture(), edits }, tensors).unwrap().1
+    };
+    let before = run(vec![], &HookTensors::new());
+    let values = Tensor::from_data(TensorData::new(vec![7.0f32, 8.0], [1, 1, 1, 2, 1]), &placement.device);
+    let tensors = HookTensors::from([("v".to_owned(), values)]);
+    let value = Value { tensor: "v".to_owned(), axes: vec![Axis::Position, Axis::Feature] };
+    for (name, heads) in [("encoder.0.self_attn.v", 2), ("decoder.0.cross_attn.k", 4)] {
+        let edit = Edit::replace(name, value.clone()).positions(0..2).heads([1]);
+        let after = run(vec![edit], &tensors);
+        let captured = after.get(name).unwrap();
+        let named = captured.named_dims();
+        let axes: Vec<&str> = named.iter().map(|(axis, _)| *axis).collect();
+        assert_eq!(axes, ["branch", "prompt", "position", "head", "feature"]);
+        let [_, _, tokens, heads_found, features] = captured.tensor.dims();
+        assert_eq!(heads_found, heads);
+        let [old, new] = [before.get(name).unwrap(), captured].map(|captured| floats(captured.tensor.clone()));
+        for (index, (old, new)) in old.chunks(features).zip(new.chunks(features)).enumerate() {
+            let (head, token) = (index % heads, index / heads % tokens);
+            if head == 1 && token < 2 {
+                assert!(new.iter().all(|&value| value == [7.0, 8.0][token]), "{name}: {new:?}");
+            } else {
+                assert_eq!(old, new, "head {head}, token {token} of {name}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -277,7 +354,7 @@ fn half_precision_is_stored_in_full() {
 
 fn any_point() -> impl Strategy<Value = HookPoint> {
     (0usize..3, 0usize..100).prop_flat_map(|(part, layers)| {
-        let part = Part::ALL[part];
+        let part = Component::ALL[part];
         prop::sample::select(HookPoint::all(part, layers % 5 + 1))
     })
 }

@@ -5,5 +5,6 @@ mod batches;
 mod closures;
 mod diffusion_hooks;
 mod hooks;
+mod own_model;
 mod published;
 mod training;

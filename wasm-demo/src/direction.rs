@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use tonoscope_core::{
     hooks::{
-        Axis, Change, Edit, EditFile, HookPoint, HookTensors, Part, PointError, Scope, Selector, Site, Value,
+        Axis, Change, Component, Edit, EditFile, HookPoint, HookTensors, PointError, Scope, Selector, Site, Value,
         read_floats,
     },
     interventions::{Means, difference},
@@ -68,7 +68,7 @@ pub(crate) fn directions(file: &EditFile, known: &[HookPoint]) -> Result<BTreeMa
             continue;
         }
         for point in edit.points.expand(known)? {
-            if point.part == Part::Decoder && point.layer.is_some() && point.site.head_axis().is_none() {
+            if point.component == Component::DECODER && point.layer.is_some() && point.site.head_axis().is_none() {
                 found.entry(point).or_insert_with(|| values[..width].to_vec());
             }
         }
@@ -91,7 +91,7 @@ impl DirectionRequest {
     /// `tonoscope intervene` writes to `edits/`.
     pub(crate) async fn make(&self, loaded: &Loaded) -> Result<EditFile, JsError> {
         let layers = loaded.model.config().decoder.num_hidden_layers;
-        let points: Vec<HookPoint> = (0..layers).map(|layer| Site::ResidPost.of(layer)).collect();
+        let points: Vec<HookPoint> = (0..layers).map(|layer| Site::RESID_POST.of(layer)).collect();
         let from = self.means(loaded, &self.from, &points, 0).await?;
         let to = self.means(loaded, &self.to, &points, self.from.len()).await?;
         let (mut edits, mut tensors) = (vec![], BTreeMap::new());

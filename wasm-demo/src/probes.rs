@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tonoscope_core::{
-    hooks::{HookPoint, Part, Selector, Site},
+    hooks::{Component, HookPoint, Selector, Site},
     models::musicgen::MusicGen,
     readout::Readout,
 };
@@ -22,11 +22,11 @@ pub(crate) fn readings(file: &Readout, model: &MusicGen) -> Result<BTreeMap<Hook
     let mut found = BTreeMap::new();
     for (name, probe) in &file.probes {
         let point = name.point;
-        if point.part != Part::Decoder || point.layer.is_none() || point.site.head_axis().is_some() {
+        if point.component != Component::DECODER || point.layer.is_none() || point.site.head_axis().is_some() {
             continue;
         }
         Selector::point(point).expand(&known).map_err(failed)?;
-        let width = if point.site == Site::MlpPost { decoder.ffn_dim } else { decoder.hidden_size };
+        let width = if point.site == Site::MLP_POST { decoder.ffn_dim } else { decoder.hidden_size };
         check_width(point, probe.width(), width)?;
         found.entry(point).or_insert_with(|| Reading::Probe(probe.clone()));
     }

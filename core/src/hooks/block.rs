@@ -1,6 +1,6 @@
 //! One shape for all sites, `[row, time, unit, feature]`, and the edits on it.
 //!
-//! A unit is a head, where the time axis counts steps. A network that sees a whole sequence at each step has one step per
+//! A unit is a head, where the time axis counts steps. A network that sees a whole sequence at once has one step per
 //! tensor, and its units are positions, one head after the other: unit `head · positions + position`.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use burn::tensor::{Int, Tensor};
 
 use super::{
-    point::{HookPoint, Part},
+    point::HookPoint,
     run::HookError,
+    site::Time,
     spec::{Axis, Change, Edit, Scope, Value},
 };
 
@@ -114,17 +115,26 @@ impl Rows {
 
 /// Positions in a tensor of this shape at `point`, beside its steps.
 pub(crate) fn positions<const D: usize>(point: HookPoint, shape: [usize; D]) -> usize {
-    if point.part == Part::Dit { shape[point.site.time_axis()] } else { 1 }
+    if is_whole(point) { shape[point.site.time_axis()] } else { 1 }
+}
+
+/// Whether a tensor at `point` holds a whole sequence, whose positions are units, rather than steps of one.
+pub(crate) fn is_whole(point: HookPoint) -> bool {
+    point.time() != Time::Steps
 }
 
 /// Whether the axes of time and heads change places on the way into a block.
-fn swapped<const D: usize>(point: HookPoint) -> bool {
-    D == 4 && (point.site.time_axis() == 2) != (point.part == Part::Dit)
+fn swapped<const D: usize>(point: HookPoint, whole: bool) -> bool {
+    D == 4 && (point.site.time_axis() == 2) != whole
 }
 
-/// `x` as `[row, time, unit, feature]`; sites without heads have one.
-pub(crate) fn to_block<const D: usize>(point: HookPoint, x: Tensor<D>) -> Tensor<4> {
-    let whole = point.part == Part::Dit;
+/// `x` as `[row, time, unit, feature]`; sites without heads have one. Positions of a `whole` sequence are units.
+///
+/// # Panics
+/// If `x` has other axes than the site: a bug of the model.
+pub(crate) fn to_block<const D: usize>(point: HookPoint, x: Tensor<D>, whole: bool) -> Tensor<4> {
+    let axes = point.site.dims();
+    assert_eq!(D, axes.len() + 1, "`{point}` has rows and {axes:?}, its tensor has shape {:?}", x.dims());
     match D {
         3 => {
             let [row, time, feature] = [x.dims()[0], x.dims()[1], x.dims()[2]];
@@ -133,7 +143,7 @@ pub(crate) fn to_block<const D: usize>(point: HookPoint, x: Tensor<D>) -> Tensor
         4 => {
             let dims = x.dims();
             let x = x.reshape([dims[0], dims[1], dims[2], dims[3]]);
-            let x = if swapped::<D>(point) { x.swap_dims(1, 2) } else { x };
+            let x = if swapped::<D>(point, whole) { x.swap_dims(1, 2) } else { x };
             let [row, outer, inner, feature] = x.dims();
             if whole { x.reshape([row, 1, outer * inner, feature]) } else { x }
         }
@@ -141,9 +151,9 @@ pub(crate) fn to_block<const D: usize>(point: HookPoint, x: Tensor<D>) -> Tensor
     }
 }
 
-/// The inverse of [`to_block`].
+/// The inverse of [`to_block`] for an edit.
 pub(crate) fn from_block<const D: usize>(point: HookPoint, x: Tensor<4>, shape: [usize; D]) -> Tensor<D> {
-    if !swapped::<D>(point) {
+    if !swapped::<D>(point, is_whole(point)) {
         return x.reshape(shape);
     }
     x.reshape([shape[0], shape[2], shape[1], shape[3]]).swap_dims(1, 2).reshape(shape)
@@ -166,6 +176,8 @@ struct Values {
 /// What the axes of an edit's tensor are.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    /// The axes of the tensor, in the order of `shape`.
+    order: [isize; 5],
     /// `[branch · prompt, step, head, position, feature]`, absent axes being of length 1.
     shape: [usize; 5],
     branches: bool,
@@ -199,8 +211,8 @@ impl Units {
 }
 
 impl Resolved {
-    pub(crate) fn new(edit: &Edit, tensors: &HookTensors) -> Result<Self, HookError> {
-        let values = edit.change.value().map(|value| Values::new(value, tensors)).transpose()?;
+    pub(crate) fn new(edit: &Edit, point: HookPoint, tensors: &HookTensors) -> Result<Self, HookError> {
+        let values = edit.change.value().map(|value| Values::new(value, point, tensors)).transpose()?;
         Ok(Self { edit: edit.clone(), values })
     }
 
@@ -224,6 +236,9 @@ impl Resolved {
         let [rows, time, units, features] = x.dims();
         let heads = units / positions;
         let steps = extent.start..extent.start + time;
+        if scope.steps.is_some() && point.time() == Time::Once {
+            return Err(HookError::NoSteps { point });
+        }
         let wanted = scope.steps.clone().unwrap_or_else(|| steps.clone());
         let steps = steps.start.max(wanted.start)..steps.end.min(wanted.end);
         if steps.is_empty() {
@@ -235,7 +250,7 @@ impl Resolved {
             None => std::iter::once(0..heads).collect(),
         };
         let seen = match &scope.positions {
-            Some(_) if point.part != Part::Dit => return Err(HookError::NoPositions { point }),
+            Some(_) if !is_whole(point) => return Err(HookError::NoPositions { point }),
             Some(range) => range.start..range.end.min(positions),
             None => 0..positions,
         };
@@ -243,6 +258,9 @@ impl Resolved {
             return Ok(x);
         }
         let stretches = Units::stretches(head_ranges, &seen, positions);
+        if let Some(values) = &self.values {
+            values.fits(point, heads, features)?;
+        }
         for run in extent.rows.within(scope, &extent.prompts, rows) {
             let prompts: Vec<usize> = run.sequences.clone().map(|sequence| extent.prompts.of(sequence)).collect();
             for units in &stretches {
@@ -281,20 +299,32 @@ impl Resolved {
 }
 
 impl Layout {
-    /// Of a tensor of these dimensions, whose axes `value` names.
-    pub(crate) fn new(value: &Value, dims: [usize; 5]) -> Result<Self, HookError> {
+    /// Of a tensor of these dimensions, whose axes `value` names, for a network that meets sequences like this.
+    pub(crate) fn new(value: &Value, dims: [usize; 5], time: Time) -> Result<Self, HookError> {
         let bad = |reason: &str| HookError::Value { name: value.tensor.clone(), reason: reason.to_owned() };
-        if !value.axes.is_sorted() || value.axes.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(bad("axes must appear once each, in the order branch, prompt, step, head, position, feature"));
+        let axes: Vec<Axis> = value
+            .axes
+            .iter()
+            .map(|axis| match axis {
+                Axis::Query if time == Time::Steps => Axis::Step,
+                Axis::Query => Axis::Position,
+                Axis::Key => Axis::Feature,
+                &other => other,
+            })
+            .collect();
+        if (1..axes.len()).any(|index| axes[..index].contains(&axes[index])) {
+            return Err(bad("an axis is named twice"));
         }
-        let Some(absent) = dims.len().checked_sub(value.axes.len()) else {
+        let Some(absent) = dims.len().checked_sub(axes.len()) else {
             return Err(bad("more than five axes are named, and no tensor has more"));
         };
         let (padding, lengths) = dims.split_at(absent);
         if padding.iter().any(|&len| len != 1) {
-            return Err(bad(&format!("it has more axes than the {} that are named", value.axes.len())));
+            return Err(bad(&format!("it has more axes than the {} that are named", axes.len())));
         }
-        let len = |axis| value.axes.iter().position(|&of| of == axis).map(|index| lengths[index]);
+        let len = |axis| axes.iter().position(|&of| of == axis).map(|index| lengths[index]);
+        let mut order = [0, 1, 2, 3, 4];
+        order[absent..].sort_by_key(|&index| axes[index as usize - absent]);
         let or_one = |axis| len(axis).unwrap_or(1);
         if len(Axis::Branch).is_some_and(|branches| branches != 2) {
             return Err(bad("a branch axis has two entries, conditional and unconditional"));
@@ -307,6 +337,7 @@ impl Layout {
             or_one(Axis::Feature),
         ];
         Ok(Self {
+            order,
             shape,
             branches: len(Axis::Branch).is_some(),
             prompts: len(Axis::Prompt),
@@ -332,10 +363,22 @@ pub(crate) fn check_prompts(edit: &Edit, values: Option<&Layout>, prompts: usize
 }
 
 impl Values {
-    fn new(value: &Value, tensors: &HookTensors) -> Result<Self, HookError> {
+    fn new(value: &Value, point: HookPoint, tensors: &HookTensors) -> Result<Self, HookError> {
         let tensor = tensors.get(&value.tensor).ok_or_else(|| HookError::no_tensor(value))?;
-        let layout = Layout::new(value, tensor.dims())?;
-        Ok(Self { tensor: tensor.clone().reshape(layout.shape), layout })
+        let layout = Layout::new(value, tensor.dims(), point.time())?;
+        Ok(Self { tensor: tensor.clone().permute(layout.order).reshape(layout.shape), layout })
+    }
+
+    /// Whether there is a value for each head and feature of `point`, and none that would be dropped.
+    fn fits(&self, point: HookPoint, heads: usize, features: usize) -> Result<(), HookError> {
+        let [_, _, all_heads, _, all_features] = self.tensor.dims();
+        for (what, found, expected) in [("heads", all_heads, heads), ("features", all_features, features)] {
+            let to_come = what == "features" && point.site.grows() && found > expected;
+            if found != 1 && found != expected && !to_come {
+                return Err(HookError::Extent { point, what, found, expected });
+            }
+        }
+        Ok(())
     }
 
     fn of(
@@ -348,8 +391,11 @@ impl Values {
         features: usize,
     ) -> Result<Tensor<4>, HookError> {
         let [_, all_steps, all_heads, all_positions, all_features] = self.tensor.dims();
-        if self.layout.positions && point.part != Part::Dit {
+        if self.layout.positions && !is_whole(point) {
             return Err(HookError::NoPositions { point });
+        }
+        if self.layout.steps && point.time() == Time::Once {
+            return Err(HookError::NoSteps { point });
         }
         let within = |range: Range<usize>, len: usize, what: &'static str| {
             if range.end <= len { Ok(range) } else { Err(HookError::Beyond { point, what, len }) }
@@ -368,9 +414,6 @@ impl Values {
         let heads = if all_heads == 1 { 0..1 } else { within(units.heads.clone(), all_heads, "head")? };
         let positions =
             if all_positions == 1 { 0..1 } else { within(units.positions.clone(), all_positions, "position")? };
-        if all_features != 1 && all_features < features {
-            return Err(HookError::Beyond { point, what: "feature", len: all_features });
-        }
         // A pattern's values may cover keys that are still to come.
         let some = chosen(&self.tensor, &rows);
         let all_rows = 0..some.dims()[0];

@@ -8,10 +8,13 @@ use std::{
 use burn::tensor::Tensor;
 
 use super::{
-    block::{Extent, HookTensors, Layout, Prompts, Resolved, Rows, check_prompts, from_block, positions, to_block},
-    cache::{Cache, Recorder},
+    block::{
+        Extent, HookTensors, Layout, Prompts, Resolved, Rows, check_prompts, from_block, is_whole, positions, to_block,
+    },
+    cache::{Cache, Captured, Recorder},
     closure::{At, Closure, HookOutput},
     point::{HookPoint, PointError},
+    site::Time,
     spec::{Edit, Reduce, Selector, Spec, Value},
 };
 
@@ -71,11 +74,37 @@ pub enum HookError {
         /// Prompts of the batch.
         found: usize,
     },
+    /// A value of an edit that is not as wide as the point.
+    #[error("an edit at `{point}` has values for {found} {what}, expected {expected}")]
+    Extent {
+        /// The point.
+        point: HookPoint,
+        /// Heads or features.
+        what: &'static str,
+        /// How many the value has.
+        found: usize,
+        /// How many the point has.
+        expected: usize,
+    },
     /// Positions were named at a point of a network that sees one at a time.
     #[error("hook point `{point}` has no positions beside its steps")]
     NoPositions {
         /// The point.
         point: HookPoint,
+    },
+    /// Steps were named at a point that is computed once, or the last of them is to be recorded.
+    #[error("hook point `{point}` has no steps, since it is computed once: name positions")]
+    NoSteps {
+        /// The point.
+        point: HookPoint,
+    },
+    /// A point that was not captured.
+    #[error("`{name}` was not captured; captured were {captured}")]
+    NotCaptured {
+        /// What was asked for.
+        name: String,
+        /// Names of some tensors that were captured.
+        captured: String,
     },
     /// A tensor of an edit that is missing or of the wrong shape.
     #[error("edit tensor `{name}`: {reason}")]
@@ -159,9 +188,8 @@ impl<'a> Hooks<'a> {
     pub fn new(spec: &Spec, known: &[HookPoint], tensors: &HookTensors) -> Result<Self, HookError> {
         let mut hooks = Self { known: known.to_vec(), ..Self::default() };
         for edit in &spec.edits {
-            let resolved = Resolved::new(edit, tensors)?;
             for point in edit.points.expand(known)? {
-                hooks.edits.entry(point).or_default().push(resolved.clone());
+                hooks.edits.entry(point).or_default().push(Resolved::new(edit, point, tensors)?);
                 hooks.pending.insert(point);
             }
         }
@@ -181,9 +209,9 @@ impl<'a> Hooks<'a> {
     /// Where a model computes several steps at once, `hook` is called for each of them, in their order.
     ///
     /// ```
-    /// use tonoscope_core::hooks::{HookPoint, Hooks, Part, Spec};
+    /// use tonoscope_core::hooks::{HookPoint, Hooks, Component, Spec};
     ///
-    /// let points = HookPoint::all(Part::Decoder, 24);
+    /// let points = HookPoint::all(Component::DECODER, 24);
     /// let mut calls = 0;
     /// let mut hooks = Hooks::new(&Spec::default(), &points, &Default::default())?;
     /// hooks.hook("decoder.5.mlp_out", |x, at| {
@@ -241,7 +269,7 @@ impl<'a> Hooks<'a> {
         for edit in edits {
             let layout = |value: &Value| {
                 let shape = shapes(&value.tensor).ok_or_else(|| HookError::no_tensor(value))?;
-                Layout::new(value, *shape)
+                Layout::new(value, *shape, Time::Steps)
             };
             let layout = edit.change.value().map(layout).transpose()?;
             check_prompts(edit, layout.as_ref(), prompts)?;
@@ -331,7 +359,7 @@ impl<'a> Hooks<'a> {
         let mut output = x;
         let (edits, closures) = (self.edits.get(&point), self.closures_at.get(&point));
         if edits.is_some() || closures.is_some() {
-            let mut block = to_block(point, output);
+            let mut block = to_block(point, output, is_whole(point));
             let mut change = || -> Result<(), HookError> {
                 for edit in edits.into_iter().flatten() {
                     block = edit.apply(point, block.clone(), positions, extent)?;
@@ -349,7 +377,7 @@ impl<'a> Hooks<'a> {
         for recorder in self.recorders.get_mut(&point).into_iter().flatten() {
             match extent.rows {
                 Rows::Even { sequences } => {
-                    recorder.record(to_block(point, output.clone()), positions, sequences, extent.start);
+                    recorder.record(output.clone(), sequences, extent.start);
                 }
                 Rows::Listed { .. } => self.failure = Some(HookError::Shared { point }),
             }
@@ -419,6 +447,10 @@ impl<'a> Hooks<'a> {
             return Err(HookError::NeverFired { point });
         }
         self.end_batch();
-        Ok(Cache::new(self.recorders.into_values().flatten().filter_map(Recorder::finish).collect()))
+        let known = &self.known;
+        let place = |entry: &Captured| known.iter().position(|point| *point == entry.point);
+        let mut entries: Vec<Captured> = self.recorders.into_values().flatten().filter_map(Recorder::finish).collect();
+        entries.sort_by_key(place);
+        Ok(Cache { entries })
     }
 }

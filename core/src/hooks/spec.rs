@@ -4,7 +4,10 @@ use std::{fmt, ops::Range, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::point::{HookPoint, Part, PointError, Site};
+use super::{
+    point::{HookPoint, PointError},
+    site::{Component, Site},
+};
 
 /// Half of a guidance batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,10 +22,10 @@ pub enum Branch {
 /// A set of hook points: `decoder.*.resid_post`, `decoder.20..24.mlp_out`, `decoder.3.*`, `decoder.logits`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
-    part: Part,
+    component: String,
     layers: Layers,
     /// `None`: every site.
-    site: Option<Site>,
+    site: Option<String>,
     /// The name that it was made of, where no hook point has it: an error as soon as it is used.
     unknown: Option<PointError>,
 }
@@ -38,7 +41,7 @@ impl Selector {
     /// One point.
     pub fn point(point: HookPoint) -> Self {
         let layers = point.layer.map_or(Layers::Outside, |layer| Layers::Some(layer..layer + 1));
-        Self { part: point.part, layers, site: Some(point.site), unknown: None }
+        Self { component: point.component.to_string(), layers, site: Some(point.site.to_string()), unknown: None }
     }
 
     /// Whether `point` is meant.
@@ -51,7 +54,8 @@ impl Selector {
             (Layers::Some(range), Some(layer)) => range.contains(&layer),
             _ => false,
         };
-        self.part == point.part && layer && self.site.is_none_or(|site| site == point.site)
+        let site = self.site.as_deref().is_none_or(|site| site == point.site.name());
+        self.component == point.component.name() && layer && site
     }
 
     /// The points of `known` that are meant.
@@ -63,7 +67,8 @@ impl Selector {
             return Err(error.clone());
         }
         let points: Vec<HookPoint> = known.iter().filter(|point| self.matches(point)).copied().collect();
-        let layers = known.iter().filter(|point| point.part == self.part).filter_map(|point| point.layer).max();
+        let layers =
+            known.iter().filter(|point| point.component.name() == self.component).filter_map(|point| point.layer).max();
         let beyond = matches!(&self.layers, Layers::Some(range) if layers.is_none_or(|last| range.end > last + 1));
         if points.is_empty() || beyond {
             return Err(PointError::new(&self.to_string(), known.iter().map(ToString::to_string)));
@@ -77,17 +82,14 @@ impl fmt::Display for Selector {
         if let Some(error) = &self.unknown {
             return f.write_str(&error.name);
         }
-        write!(f, "{}.", self.part)?;
+        write!(f, "{}.", self.component)?;
         match &self.layers {
             Layers::Outside => {}
             Layers::All => f.write_str("*.")?,
             Layers::Some(range) if range.len() == 1 => write!(f, "{}.", range.start)?,
             Layers::Some(range) => write!(f, "{}..{}.", range.start, range.end)?,
         }
-        match self.site {
-            Some(site) => site.fmt(f),
-            None => f.write_str("*"),
-        }
+        f.write_str(self.site.as_deref().unwrap_or("*"))
     }
 }
 
@@ -97,12 +99,19 @@ impl FromStr for Selector {
     fn from_str(text: &str) -> Result<Self, PointError> {
         let unknown = || PointError::new(text, ["decoder.*.resid_post".to_owned()].into_iter());
         let (part, rest) = text.split_once('.').ok_or_else(unknown)?;
-        let part = Part::named(part).ok_or_else(unknown)?;
+        // Names of networks that are not this library's are looked up in the points of the model, see `expand`.
+        let known = Component::named(part);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if part.is_empty() || !part.chars().all(is_name) {
+            return Err(unknown());
+        }
         let split = rest.find(|c: char| c.is_ascii_alphabetic()).or_else(|| rest.rfind('*')).ok_or_else(unknown)?;
         let (layers, site) = rest.split_at(split);
-        let site = if site == "*" { None } else { Some(site.parse::<Site>().map_err(|_| near(text, part))?) };
-        if site.is_some_and(|site| !Site::all(part).contains(&site)) {
-            return Err(near(text, part));
+        let site = if site == "*" { None } else { Some(site.to_owned()) };
+        let found =
+            |component: Component| component.sites().iter().find(|of| site.as_deref() == Some(of.name())).copied();
+        if let (Some(component), Some(_), None) = (known, &site, known.and_then(found)) {
+            return Err(near(text, component));
         }
         let number = |digits: &str| digits.parse::<usize>().map_err(|_| unknown());
         let layers = match layers.strip_suffix('.') {
@@ -115,10 +124,11 @@ impl FromStr for Selector {
             },
         };
         let empty = matches!(&layers, Layers::Some(range) if range.is_empty());
-        if empty || site.is_some_and(|site| site.is_layered() == (layers == Layers::Outside)) {
-            return Err(near(text, part));
+        let misplaced = known.and_then(found).is_some_and(|site| site.is_layered() == (layers == Layers::Outside));
+        if empty || misplaced {
+            return Err(known.map_or_else(unknown, |component| near(text, component)));
         }
-        Ok(Self { part, layers, site, unknown: None })
+        Ok(Self { component: part.to_owned(), layers, site, unknown: None })
     }
 }
 
@@ -126,7 +136,7 @@ impl From<&str> for Selector {
     /// The points of this name. A name that no hook point has is kept, and [`Selector::expand`] reports it.
     fn from(text: &str) -> Self {
         text.parse().unwrap_or_else(|error| Self {
-            part: Part::Decoder,
+            component: String::new(),
             layers: Layers::Outside,
             site: None,
             unknown: Some(error),
@@ -140,9 +150,10 @@ impl From<HookPoint> for Selector {
     }
 }
 
-fn near(text: &str, part: Part) -> PointError {
-    let name = |site: &Site| if site.is_layered() { format!("{part}.*.{site}") } else { format!("{part}.{site}") };
-    PointError::new(text, Site::all(part).iter().map(name))
+fn near(text: &str, component: Component) -> PointError {
+    let name =
+        |site: &Site| if site.is_layered() { format!("{component}.*.{site}") } else { format!("{component}.{site}") };
+    PointError::new(text, component.sites().iter().map(name))
 }
 
 impl Serialize for Selector {
@@ -166,11 +177,11 @@ pub enum Reduce {
     Everything,
     /// The mean over prompts, per guidance branch and step.
     MeanPrompts,
-    /// The mean over steps, per prompt and guidance branch.
+    /// The mean over steps, per prompt and guidance branch; over positions, of what is computed once.
     MeanTime,
-    /// The last step alone.
+    /// The last step alone; of networks that have steps.
     LastStep,
-    /// The mean over positions, per step, prompt and guidance branch; of networks that see a whole sequence at each step.
+    /// The mean over positions, per step, prompt and guidance branch; of networks that see a whole sequence at once.
     MeanPositions,
 }
 
@@ -219,7 +230,7 @@ impl FromStr for Capture {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
-    /// Generation steps (columns of the delayed codes, the first being 0), denoising steps, or tokens of the text encoder.
+    /// Generation steps (columns of the delayed codes, the first being 0) or denoising steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<Range<usize>>,
     /// Prompts of the whole run, from 0, whichever batch they are computed in. `rows` in older files.
@@ -231,7 +242,7 @@ pub struct Scope {
     /// Heads; only for sites that have them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads: Option<Vec<usize>>,
-    /// Positions of the sequence that the network sees at every step; only for networks that see a whole one.
+    /// Positions of the sequence, such as tokens of a text; only for networks that see a whole one at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub positions: Option<Range<usize>>,
 }
@@ -249,13 +260,17 @@ pub enum Axis {
     Step,
     /// Heads; codebooks for logits.
     Head,
-    /// Positions of the sequence that the network sees at every step.
+    /// Positions of the sequence, such as tokens of a text, in networks that see a whole one at once.
     Position,
-    /// Width of the stream, of a head, of the MLP; keys of a pattern; tokens of logits.
+    /// Width of the stream, of a head, of the MLP; tokens of logits.
     Feature,
+    /// Of an attention pattern, what its steps or positions are.
+    Query,
+    /// Of an attention pattern, what it is over.
+    Key,
 }
 
-/// A named tensor, saved beside the edits, and what its axes mean; axes appear in the order of [`Axis`].
+/// A named tensor, saved beside the edits, and what its axes mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Value {

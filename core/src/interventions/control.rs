@@ -55,7 +55,7 @@ pub async fn self_patch(
     let first = halved(0);
     let clean = model.generate(&mut hooks, std::slice::from_ref(prompt), how, &mut |at| watch(first(at))).await?;
     let cache = hooks.finish()?;
-    let Some(own) = cache.get(place.point()) else { unreachable!("a capture that has fired is in the cache") };
+    let own = cache.get(place.point())?;
     let [branches, _, steps, heads, features] = own.tensor.dims();
     let own = own.tensor.clone().reshape([1, branches, steps, heads, features]);
     let axes = [Axis::Branch, Axis::Step, Axis::Head, Axis::Feature];

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Means, MeansError, control::random_direction, means::difference};
 use crate::{
-    hooks::{
-        Axis, Branch, Change, Edit, HookError, HookPoint, HookTensors, Hooks, Inner, Scope, Selector, Site, Spec, Value,
-    },
+    hooks::{Axis, Branch, Change, Edit, HookError, HookPoint, HookTensors, Hooks, Scope, Selector, Site, Spec, Value},
     models::musicgen::{Generate, GenerateError, Lane, MusicGen, Progress, Sequence, SequenceKey, Text},
 };
 
@@ -75,9 +73,9 @@ impl fmt::Display for Place {
 pub fn places(sites: &[Site], layers: &[usize], heads: usize) -> Result<Vec<Place>, InterventionError> {
     let mut all = vec![];
     for &site in sites {
-        let grows = matches!(site, Site::SelfAttn(Inner::Pattern) | Site::CrossAttn(Inner::Pattern));
+        let grows = site.is_pattern();
         // Keys and values of the text are computed once, not at every step.
-        let of_text = matches!(site, Site::CrossAttn(Inner::K | Inner::V));
+        let of_text = site.is_of_other_sequence();
         if !site.is_layered() || grows || of_text {
             return Err(InterventionError::Site { site });
         }

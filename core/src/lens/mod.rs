@@ -7,6 +7,7 @@
 //! Sources: Vélez Vásquez et al., "Exploring the Inner Mechanisms of Large Generative Music Models", ISMIR 2024, section 3;
 //! Belrose et al., "Eliciting Latent Predictions from Transformers with the Tuned Lens", 2023.
 
+mod logit;
 mod read;
 mod similarity;
 mod translate;
@@ -17,6 +18,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::ExecutionError;
 
+pub use logit::{ReadsOut, lens_spec, logit_lens};
 pub use read::{LayerReading, Streams, TokenReading};
 pub use similarity::self_similarity;
 pub use translate::{Origin, TranslatorFile, Translators};

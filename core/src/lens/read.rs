@@ -59,7 +59,7 @@ impl<'a> Streams<'a> {
             return Err(LensError::TooLong { frames, window: how.window.frames });
         }
         let pattern = DelayPattern { codebooks: config.num_codebooks, channels: config.audio_channels, frames };
-        let points: Vec<HookPoint> = (0..config.num_hidden_layers).map(|layer| Site::ResidPost.of(layer)).collect();
+        let points: Vec<HookPoint> = (0..config.num_hidden_layers).map(|layer| Site::RESID_POST.of(layer)).collect();
         let capture = |&point: &HookPoint| Capture { points: Selector::point(point), reduce: Reduce::Everything };
         let spec = Spec { captures: points.iter().map(capture).collect(), edits: vec![] };
         let mut hooks = Hooks::new(&spec, &model.decoder().points(), &HookTensors::new())?;
@@ -81,7 +81,7 @@ impl<'a> Streams<'a> {
         let stream = |&point: &HookPoint| {
             cache.get(point).map(|captured| captured.tensor.clone().reshape([branches, columns, width]))
         };
-        Ok(Self { model, how, codes, pattern, after: points.iter().filter_map(stream).collect() })
+        Ok(Self { model, how, codes, pattern, after: points.iter().map(stream).collect::<Result<_, _>>()? })
     }
 
     /// `[branch, step, width]` after `layer` layers, 1 or more.
@@ -171,7 +171,7 @@ fn log_probabilities(logits: &[f32], vocabulary: usize) -> Vec<Vec<f64>> {
     logits.chunks_exact(vocabulary).map(|row| log_softmax(&wide(row))).collect()
 }
 
-fn read_token(logits: &[f32], last: &[f64], chosen: u32, top: usize) -> TokenReading {
+pub(super) fn read_token(logits: &[f32], last: &[f64], chosen: u32, top: usize) -> TokenReading {
     let wide: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
     let log = log_softmax(&wide);
     let mut order: Vec<u32> = (0..log.len() as u32).collect();

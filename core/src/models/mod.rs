@@ -2,6 +2,7 @@
 
 pub mod clap;
 pub mod encodec;
+mod hooked;
 pub mod musicgen;
 pub mod oobleck;
 pub mod passt;

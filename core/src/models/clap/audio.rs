@@ -69,7 +69,7 @@ impl AudioTower {
     /// happens in windows, of which there are more than clips.
     pub fn points(&self) -> Vec<HookPoint> {
         let mut points = HookPoint::all(Part::Encoder, self.config.depths.iter().sum());
-        points.retain(|point| !matches!(point.site, Site::SelfAttn(_)));
+        points.retain(|point| point.site.head_axis().is_none());
         points
     }
 

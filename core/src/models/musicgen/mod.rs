@@ -31,7 +31,7 @@ pub(crate) use window::guided;
 
 use crate::{
     checkpoint::{LoadError, Weights},
-    hooks::{HookPoint, Hooks, Part},
+    hooks::{Component, HookPoint, Hooks},
     models::{
         encodec::{AudioStream, Encodec},
         t5::{T5Encoder, TokenIds},
@@ -182,7 +182,7 @@ impl MusicGen {
 
 /// Every hook point of a model of this shape, those of the text encoder first, in the order of the computation.
 pub fn points(config: &MusicgenConfig) -> Vec<HookPoint> {
-    let encoder = HookPoint::all(Part::Encoder, config.text_encoder.num_layers);
-    let decoder = HookPoint::all(Part::Decoder, config.decoder.num_hidden_layers);
+    let encoder = HookPoint::all(Component::ENCODER, config.text_encoder.num_layers);
+    let decoder = HookPoint::all(Component::DECODER, config.decoder.num_hidden_layers);
     encoder.into_iter().chain(decoder).collect()
 }

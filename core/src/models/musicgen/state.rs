@@ -7,7 +7,7 @@ use super::{
     lanes::{Lane, Layout, indices},
 };
 use crate::{
-    hooks::{Hooks, Inner, Site},
+    hooks::{AttnSite, Hooks, Site},
     nn::masked,
 };
 
@@ -195,8 +195,8 @@ fn cross_states(
 ) -> Vec<Option<CrossState>> {
     let device = decoder.device();
     let layers = decoder.config().num_hidden_layers;
-    let inside = [Inner::Q, Inner::K, Inner::V, Inner::Pattern, Inner::Z];
-    let watched = (0..layers).any(|layer| inside.iter().any(|&inner| hooks.wants(Site::CrossAttn(inner).of(layer))));
+    let inside = [AttnSite::Q, AttnSite::K, AttnSite::V, AttnSite::Pattern, AttnSite::Z];
+    let watched = (0..layers).any(|layer| inside.iter().any(|&inner| hooks.wants(Site::cross_attn(inner).of(layer))));
     let [texts, tokens, width] = text.states.dims();
     let mut states = text.states.clone();
     let mut masks: Vec<Option<&Vec<bool>>> = text.mask.iter().map(Some).collect();

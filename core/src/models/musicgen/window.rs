@@ -153,7 +153,7 @@ impl Run<'_> {
             return Ok("its origin was not found, since an edit does not fit all steps at once".to_owned());
         };
         for point in watched {
-            let Some(captured) = cache.get(point) else { continue };
+            let Ok(captured) = cache.get(point) else { continue };
             if captured.values().await?.iter().any(|value| !value.is_finite()) {
                 let by = if edited(point) { ", which an edit changes" } else { "" };
                 return Ok(format!("the first such number is in `{point}`{by}"));
@@ -167,7 +167,7 @@ impl Run<'_> {
 
 /// Keys and values of the text: computed once, not at every step.
 fn is_of_text(point: HookPoint) -> bool {
-    matches!(point.site, Site::CrossAttn(Inner::K | Inner::V))
+    [Inner::K, Inner::V].map(Site::cross_attn).contains(&point.site)
 }
 
 /// `uncond + guidance · (cond − uncond)` of the branches, or the only branch that there is.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    hooks::{HookPoint, Part},
+    hooks::{Component, HookPoint},
     models::{oobleck::OobleckConfig, t5::T5Config},
 };
 
@@ -169,8 +169,8 @@ impl StableAudioConfig {
 
     /// Every hook point of a model of this shape, those of the text encoder first, in the order of the computation.
     pub fn points(&self) -> Vec<HookPoint> {
-        let encoder = HookPoint::all(Part::Encoder, self.text_encoder.num_layers);
-        let transformer = HookPoint::all(Part::Dit, self.transformer.num_layers);
+        let encoder = HookPoint::all(Component::ENCODER, self.text_encoder.num_layers);
+        let transformer = HookPoint::all(Component::DIT, self.transformer.num_layers);
         encoder.into_iter().chain(transformer).collect()
     }
 
