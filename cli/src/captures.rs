@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tonoscope_core::{
     checkpoint::RawTensor,
@@ -47,12 +47,20 @@ pub(crate) async fn read(cache: &Cache) -> Result<Vec<Recorded>> {
 ///
 /// Prompts follow each other; where batches differ in another axis, such as tokens of the text, the shorter are filled
 /// with zeros. A mean over prompts is that over the prompts of all batches which have the step.
-pub(crate) fn join(batches: &[(usize, Vec<Recorded>)]) -> Vec<Recorded> {
-    let Some((_, first)) = batches.first() else { return vec![] };
+///
+/// # Errors
+/// If batches hold different captures, as damaged ones may.
+pub(crate) fn join(batches: &[(usize, Vec<Recorded>)]) -> Result<Vec<Recorded>> {
+    let Some((_, first)) = batches.first() else { return Ok(vec![]) };
+    for (_, captures) in batches {
+        let of =
+            |captures: &[Recorded]| captures.iter().map(|of| (of.name.clone(), of.axes.clone())).collect::<Vec<_>>();
+        ensure!(of(captures) == of(first), "batches hold different captures: run again with `--overwrite`");
+    }
     let of_all = |index: usize| -> Vec<(usize, &Recorded)> {
         batches.iter().map(|(prompts, captures)| (*prompts, &captures[index])).collect()
     };
-    (0..first.len()).map(|index| join_one(&of_all(index))).collect()
+    Ok((0..first.len()).map(|index| join_one(&of_all(index))).collect())
 }
 
 fn join_one(parts: &[(usize, &Recorded)]) -> Recorded {
@@ -109,11 +117,35 @@ fn for_each_element(
     }
 }
 
-/// A safetensors file of `captures`, 32-bit, each under its name. The metadata say what the axes are and what was asked.
-pub(crate) fn to_file(captures: &[Recorded], spec: &Spec, prompts: &[String]) -> Result<Vec<u8>> {
-    let metadata =
-        [("spec".to_owned(), serde_json::to_string(spec)?), ("prompts".to_owned(), serde_json::to_string(prompts)?)];
-    to_bytes(captures, vec![], metadata.into())
+/// Where captures come from: what their file says beside the tensors.
+pub(crate) struct Origin<'a> {
+    /// What was asked for.
+    pub(crate) spec: &'a Spec,
+    /// One for each entry of a `prompt` axis.
+    pub(crate) prompts: &'a [String],
+    /// Tokens of each prompt, the end token included: positions behind them are padding.
+    pub(crate) tokens: &'a [Vec<String>],
+    /// As it was asked for.
+    pub(crate) model: &'a str,
+    /// Commit of the Hub's repository.
+    pub(crate) revision: Option<&'a str>,
+    /// Of the random numbers; none: nothing was random.
+    pub(crate) seed: Option<u64>,
+}
+
+/// A safetensors file of `captures`, 32-bit, each under its name. The metadata say what the axes are, and where the
+/// captures come from.
+pub(crate) fn to_file(captures: &[Recorded], origin: &Origin<'_>) -> Result<Vec<u8>> {
+    let mut metadata = BTreeMap::from([
+        ("spec".to_owned(), serde_json::to_string(origin.spec)?),
+        ("prompts".to_owned(), serde_json::to_string(origin.prompts)?),
+        ("tokens".to_owned(), serde_json::to_string(origin.tokens)?),
+        ("padding".to_owned(), "right".to_owned()),
+        ("model".to_owned(), origin.model.to_owned()),
+    ]);
+    metadata.extend(origin.revision.map(|revision| ("revision".to_owned(), revision.to_owned())));
+    metadata.extend(origin.seed.map(|seed| ("seed".to_owned(), seed.to_string())));
+    to_bytes(captures, vec![], metadata)
 }
 
 /// As [`to_file`], with `others` beside the captures, and `metadata` beside that of their axes.
@@ -145,6 +177,7 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> Result<(Vec<Recorded>, BTreeMap<String
     for (name, axes) in axes {
         let view = file.tensor(&name)?;
         let raw = RawTensor { dtype: view.dtype(), shape: view.shape().to_vec(), bytes: view.data().into() };
+        ensure!(axes.len() == raw.shape.len(), "`{name}` has shape {:?} and axes {axes:?}", raw.shape);
         let values = raw.to_floats(&name)?;
         captures.push(Recorded { name, axes, shape: raw.shape, values });
     }
@@ -165,10 +198,11 @@ mod tests {
         let axes = ["branch", "prompt", "step", "feature"];
         let first = recorded(&axes, &[2, 2, 1, 1], &[1.0, 2.0, 3.0, 4.0]);
         let second = recorded(&axes, &[2, 1, 2, 1], &[5.0, 6.0, 7.0, 8.0]);
-        let joined = join(&[(2, vec![first.clone()]), (1, vec![second])]);
+        let joined = join(&[(2, vec![first.clone()]), (1, vec![second])]).unwrap();
         let expected = [1.0, 0.0, 2.0, 0.0, 5.0, 6.0, 3.0, 0.0, 4.0, 0.0, 7.0, 8.0];
         assert_eq!(joined, [recorded(&axes, &[2, 3, 2, 1], &expected)]);
-        assert_eq!(join(&[(2, vec![first.clone()])]), [first]);
+        assert_eq!(join(&[(2, vec![first.clone()])]).unwrap(), [first.clone()]);
+        assert!(join(&[(2, vec![first]), (1, vec![])]).is_err(), "a damaged batch");
     }
 
     #[test]
@@ -176,7 +210,7 @@ mod tests {
         let axes = ["branch", "step", "feature"];
         let first = recorded(&axes, &[1, 1, 2], &[1.0, 2.0]);
         let second = recorded(&axes, &[1, 2, 2], &[5.0, 6.0, 7.0, 8.0]);
-        let joined = join(&[(3, vec![first]), (1, vec![second])]);
+        let joined = join(&[(3, vec![first]), (1, vec![second])]).unwrap();
         assert_eq!(joined, [recorded(&axes, &[1, 2, 2], &[2.0, 3.0, 7.0, 8.0])]);
     }
 

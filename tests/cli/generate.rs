@@ -104,6 +104,30 @@ fn captures_say_what_their_axes_are() {
     let axes: Value = serde_json::from_str(&file.metadata()["axes"]).unwrap();
     assert_eq!(axes["decoder.1.self_attn.z"], serde_json::json!(["branch", "prompt", "step", "head", "feature"]));
     assert_eq!(axes["decoder.2.resid_post:mean_time"], serde_json::json!(["branch", "prompt", "feature"]));
+    assert_eq!(axes["encoder.final_norm"], serde_json::json!(["branch", "prompt", "position", "feature"]));
+}
+
+#[test]
+fn captures_say_where_they_come_from() {
+    let out = tempfile::tempdir().unwrap();
+    let points = "encoder.0.self_attn.pattern,decoder.0.cross_attn.k,decoder.0.self_attn.pattern";
+    let prompts = ["--prompt", "Compose a happy rock piece.", "--prompt", "a", "--seed", "7"];
+    let record = generate("musicgen_tiny", out.path(), &[&prompts[..], &["--capture", points]].concat());
+    let file = SafetensorsFile::open(&out.path().join("capture.safetensors")).unwrap();
+    let metadata = file.metadata();
+    let json = |key: &str| serde_json::from_str::<Value>(&metadata[key]).unwrap();
+    assert_eq!(metadata["model"], record["model"].as_str().unwrap());
+    assert_eq!((metadata["seed"].as_str(), metadata["padding"].as_str()), ("7", "right"));
+    let tokens = json("tokens");
+    for (index, piece) in record["pieces"].as_array().unwrap().iter().enumerate() {
+        let own = tokens[index].as_array().unwrap();
+        assert_eq!(own.len() as u64, piece["tokens"].as_u64().unwrap());
+        assert_eq!(own.last().unwrap(), "</s>");
+    }
+    let axes = json("axes");
+    assert_eq!(axes["encoder.0.self_attn.pattern"], serde_json::json!(["branch", "prompt", "query", "head", "key"]));
+    assert_eq!(axes["decoder.0.self_attn.pattern"], serde_json::json!(["branch", "prompt", "query", "head", "key"]));
+    assert_eq!(axes["decoder.0.cross_attn.k"], serde_json::json!(["branch", "prompt", "position", "head", "feature"]));
 }
 
 #[test]

@@ -63,6 +63,7 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
     let started = Instant::now();
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
+    let tokenizer = found.tokenizer.clone();
     let loaded = found.load(&opened)?;
     let provenance = loaded.provenance()?;
     plan.weights.clone_from(&provenance.checksums);
@@ -77,6 +78,8 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
         points: model.points(),
         edit_tensors: edit_tensors.place(&model.device()),
         noise: &noise,
+        tokenizer: &tokenizer,
+        revision: provenance.revision.as_deref(),
         folder: &folder,
     };
     let todo: Vec<usize> = share.filter(|&prompt| !work.is_finished(&units, prompt)).collect();

@@ -10,7 +10,10 @@ use tonoscope_core::{
     audio::{WavFormat, Waveform},
     diffusion::Observed,
     hooks::{HookPoint, HookTensors, Hooks},
-    models::stable_audio::{Conditioning, StableAudio},
+    models::{
+        stable_audio::{Conditioning, StableAudio},
+        t5::T5Tokenizer,
+    },
 };
 
 use super::{
@@ -74,6 +77,9 @@ pub(super) struct Diffusion<'a> {
     pub(super) points: Vec<HookPoint>,
     pub(super) edit_tensors: HookTensors,
     pub(super) noise: &'a NoiseSource,
+    pub(super) tokenizer: &'a T5Tokenizer,
+    /// Commit of the Hub's repository.
+    pub(super) revision: Option<&'a str>,
     pub(super) folder: &'a OutputFolder,
 }
 
@@ -121,7 +127,8 @@ impl Diffusion<'_> {
             let folder = OutputFolder::open(&self.folder.path().join(step_folder(step)))?;
             for sample in 0..plan.samples {
                 let name = audio(step, index, sample);
-                let wave = pollster::block_on(self.listen(latents.clone(), sample)).with_context(|| name.clone())?;
+                let wave = pollster::block_on(self.listen(latents.clone(), sample));
+                let wave = wave.map_err(|error| self.blamed(error)).with_context(|| name.clone())?;
                 let (_, file) = name.split_once('/').context("a file within a folder")?;
                 written.write(&folder, file, &name, &wave.to_wav_bytes(WavFormat::Pcm16)?)?;
                 stop_if(tick())?;
@@ -135,8 +142,15 @@ impl Diffusion<'_> {
         if !plan.hooks.captures.is_empty() {
             let batches: Vec<_> =
                 parts.iter_mut().map(|(count, part)| (*count, std::mem::take(&mut part.captures))).collect();
-            let prompts = vec![prompt.text.clone(); plan.samples];
-            let bytes = captures::to_file(&captures::join(&batches), &plan.hooks, &prompts)?;
+            let origin = captures::Origin {
+                spec: &plan.hooks,
+                prompts: &vec![prompt.text.clone(); plan.samples],
+                tokens: &vec![self.tokenizer.tokens(&prompt.ids); plan.samples],
+                model: &plan.model,
+                revision: self.revision,
+                seed: Some(plan.seed),
+            };
+            let bytes = captures::to_file(&captures::join(&batches)?, &origin)?;
             written.write_beside(CAPTURES, &file, &bytes)?;
         }
         if plan.keep_noise {
@@ -180,6 +194,12 @@ impl Diffusion<'_> {
         let negative = plan.negative.as_ref().map(|(_, ids)| ids);
         let (start, total) = (plan.seconds_start as f32, plan.seconds_total as f32);
         self.model.condition(hooks, prompt, negative, start, total).repeat(rows)
+    }
+
+    /// An error of what came of a run, with the edits that it went through.
+    fn blamed(&self, error: anyhow::Error) -> anyhow::Error {
+        let points: Vec<String> = self.plan.hooks.edits.iter().map(|edit| format!("`{}`", edit.points)).collect();
+        if points.is_empty() { error } else { error.context(format!("after edits at {}", points.join(", "))) }
     }
 
     /// The sound of one sample as the published code writes it: divided by the peak of all that is decoded, cut, and each

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use tonoscope_core::hooks::Capture;
+use tonoscope_core::{hooks::Capture, models::musicgen::Sampling};
 
 use self::{
     batches::{Work, audio_name},
@@ -135,7 +135,19 @@ pub(crate) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
     let pieces = pieces(&plan, &sequences, &made);
     if !plan.spec.captures.is_empty() {
         let batches: Vec<_> = made.into_iter().map(|batch| (batch.codes.len(), batch.captures)).collect();
-        let file = captures::to_file(&captures::join(&batches), &plan.spec, &plan.prompts)?;
+        let seed = match plan.how.sampling {
+            Sampling::Random { seed, .. } => Some(seed),
+            Sampling::Greedy => None,
+        };
+        let origin = captures::Origin {
+            spec: &plan.spec,
+            prompts: &plan.prompts,
+            tokens: &plan.tokens,
+            model: &provenance.model,
+            revision: provenance.revision.as_deref(),
+            seed,
+        };
+        let file = captures::to_file(&captures::join(&batches)?, &origin)?;
         folder.write("capture.safetensors", &file)?;
     }
     let record = RunRecord {

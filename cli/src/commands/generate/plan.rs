@@ -28,6 +28,8 @@ pub(super) struct Plan {
     ids: Vec<TokenIds>,
     /// Tokens of each prompt that the model cannot read.
     pub(super) unknown: Vec<usize>,
+    /// Tokens of every prompt, as they stand in the vocabulary.
+    pub(super) tokens: Vec<Vec<String>>,
     pub(super) spec: Spec,
     /// Every hook point of the model.
     pub(super) points: Vec<HookPoint>,
@@ -56,10 +58,11 @@ impl Plan {
         let ids: Vec<TokenIds> = prompts.iter().map(encode).collect::<Result<_>>()?;
         args.readable.check(&found.tokenizer, prompts.iter().map(String::as_str).zip(ids.iter().map(Vec::as_slice)))?;
         let unknown = ids.iter().map(|ids| found.tokenizer.unknown_tokens(ids)).collect();
+        let tokens = ids.iter().map(|ids| found.tokenizer.tokens(ids)).collect();
         let points = points(&found.files.config);
         Hooks::check_spec(&spec, &points)?;
         Hooks::check_edits(&spec.edits, |name| edit_tensors.shape(name), prompts.len())?;
-        Ok((Self { prompts, concepts, ids, unknown, spec, points, edit_tensors, how, recording, rate }, found))
+        Ok((Self { prompts, concepts, ids, unknown, tokens, spec, points, edit_tensors, how, recording, rate }, found))
     }
 
     /// Length of a piece.

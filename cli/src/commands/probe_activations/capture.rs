@@ -5,15 +5,14 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, bail};
 use tonoscope_core::{
     checkpoint::{SafetensorsFile, Source, read_numbers},
-    hooks::{CaptureName, HookPoint, Part, Reduce},
+    hooks::{CaptureName, Component, HookPoint, Reduce, Time},
 };
 
 use super::labels::Row;
 use crate::failure::Failed;
 
 /// Axes that a captured tensor may have. Those of one line may come in any order, after those of the lines before.
-const AXES: [&[&str]; 5] =
-    [&["branch"], &["prompt", "row"], &["step"], &["head", "position", "query"], &["feature", "key"]];
+const AXES: [&[&str]; 5] = [&["branch"], &["prompt"], &["step"], &["head", "position", "query"], &["feature", "key"]];
 
 /// The file, its tensors not read yet.
 pub(super) struct CaptureFile {
@@ -112,7 +111,14 @@ impl CaptureFile {
 
 impl CapturedPoint {
     fn new(name: String, axes: Vec<String>, shape: &[usize]) -> Result<Self> {
-        let CaptureName { point, reduce } = name.parse().map_err(anyhow::Error::msg)?;
+        let captured: CaptureName = name.parse().map_err(anyhow::Error::msg)?;
+        let CaptureName { point, reduce } = captured;
+        // Where a network goes step by step, a query is a step.
+        let as_step = |axis: String| match axis.as_str() {
+            "query" if point.time() == Time::Steps => "step".to_owned(),
+            _ => axis,
+        };
+        let axes: Vec<String> = captured.current_axes(axes).into_iter().map(as_step).collect();
         let mut extents = [1; 5];
         let mut last = 0;
         for (index, (axis, &len)) in axes.iter().zip(shape).enumerate() {
@@ -145,7 +151,7 @@ impl CapturedPoint {
     pub(super) fn obstacle(&self, per_frame: bool, branch: usize) -> Option<&'static str> {
         if !self.has("prompt") {
             Some("it holds the mean over prompts")
-        } else if per_frame && (!self.has("step") || self.point.part == Part::Encoder) {
+        } else if per_frame && !self.has("step") {
             Some("it has no generation steps")
         } else if branch >= self.branches() {
             Some("it has no unconditional branch")
@@ -155,7 +161,7 @@ impl CapturedPoint {
     }
 
     fn has(&self, axis: &str) -> bool {
-        self.axes.iter().any(|of| of == axis || (axis == "prompt" && of == "row"))
+        self.axes.iter().any(|of| of == axis)
     }
 
     /// Offsets of the elements along the axes that `of` names, in the order of the file.
@@ -170,14 +176,18 @@ impl CapturedPoint {
     }
 
     /// Text encoder, decoder; in each the embedding, the layers, and what comes after them.
-    fn order(&self) -> (Part, usize, HookPoint, String) {
-        use tonoscope_core::hooks::Site;
-        let place = match (self.point.layer, self.point.site) {
-            (Some(layer), _) => layer + 1,
-            (None, Site::Embed) => 0,
-            (None, _) => usize::MAX,
+    fn order(&self) -> (usize, usize, usize, String) {
+        let HookPoint { component, layer, site } = self.point;
+        let place = |found: Option<usize>| found.unwrap_or(usize::MAX);
+        let of_site = place(component.sites().iter().position(|&of| of == site));
+        // What is outside the layers comes before them or after.
+        let of_layer = match layer {
+            Some(layer) => layer + 1,
+            None if of_site == 0 => 0,
+            None => usize::MAX,
         };
-        (self.point.part, place, self.point, self.name.clone())
+        let of_component = place(Component::ALL.iter().position(|&of| of == component));
+        (of_component, of_layer, of_site, self.name.clone())
     }
 }
 

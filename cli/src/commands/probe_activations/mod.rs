@@ -218,7 +218,7 @@ impl ProbeActivationsArgs {
 fn report_of(point: &CapturedPoint, found: &ProbeReport, labelled: &Labelled) -> PointReport {
     PointReport {
         point: point.name.clone(),
-        part: point.point.part.to_string(),
+        part: point.point.component.to_string(),
         layer: point.point.layer,
         site: point.point.site.to_string(),
         reduce: point.reduce,

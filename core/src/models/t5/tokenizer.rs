@@ -108,6 +108,11 @@ impl T5Tokenizer {
         self.unknown.map_or(0, |unknown| ids.iter().filter(|id| **id == unknown).count())
     }
 
+    /// The tokens of `ids` as they stand in the vocabulary.
+    pub fn tokens(&self, ids: &[u32]) -> Vec<String> {
+        ids.iter().map(|&id| self.tokenizer.id_to_token(id).unwrap_or_else(|| format!("<{id}>"))).collect()
+    }
+
     fn ids(&self, prompt: &str) -> Result<TokenIds, TokenError> {
         let encoding = self.tokenizer.encode(prompt, true).map_err(|error| TokenError::Tokenizer(error.to_string()))?;
         let ids = encoding.get_ids().to_vec();

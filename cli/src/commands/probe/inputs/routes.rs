@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use tonoscope_core::{
     checkpoint::{SafetensorsFile, Source, read_numbers},
+    hooks::{CaptureName, Time},
     musicologist::Sides,
 };
 
@@ -190,15 +191,20 @@ impl Trajectory {
 #[expect(clippy::type_complexity, reason = "three things, taken apart at once")]
 fn rows(capture: &captures::Recorded, prompts: usize) -> Result<Option<(usize, usize, Vec<Vec<f32>>)>> {
     let (shape, name) = (&capture.shape, &capture.name);
-    let axis = |name: &str| capture.axes.iter().position(|axis| axis == name);
+    let point = name.parse::<CaptureName>();
+    let axes = point.as_ref().map_or_else(|_| capture.axes.clone(), |name| name.current_axes(capture.axes.clone()));
+    // Where a network goes step by step, a query is a step.
+    let by_step = point.is_ok_and(|name| name.point.time() == Time::Steps);
+    let axes: Vec<&str> =
+        axes.iter().map(|axis| if axis == "query" && by_step { "step" } else { axis.as_str() }).collect();
+    let axis = |name: &str| axes.iter().position(|axis| *axis == name);
     let (Some(prompt), Some(step)) = (axis("prompt"), axis("step")) else { return Ok(None) };
-    let whole = capture.axes.len() == shape.len() && shape.iter().product::<usize>() == capture.values.len();
+    let whole = axes.len() == shape.len() && shape.iter().product::<usize>() == capture.values.len();
     anyhow::ensure!(whole && !shape.contains(&0), "`{name}` has shape {shape:?} and axes {:?}", capture.axes);
     anyhow::ensure!(shape[prompt] == prompts, "`{name}` is of {} prompts, the file names {prompts}", shape[prompt]);
     let stride = |axis: usize| shape[axis + 1..].iter().product::<usize>();
-    let is_feature = |axis: &usize| matches!(capture.axes[*axis].as_str(), "head" | "feature");
-    let is_averaged =
-        |axis: &usize| !matches!(capture.axes[*axis].as_str(), "branch" | "prompt" | "step" | "head" | "feature");
+    let is_feature = |axis: &usize| matches!(axes[*axis], "head" | "feature" | "key");
+    let is_averaged = |axis: &usize| !matches!(axes[*axis], "branch" | "prompt" | "step" | "head" | "feature" | "key");
     let offsets = |of: &dyn Fn(&usize) -> bool| -> Vec<usize> {
         (0..shape.len()).filter(of).fold(vec![0], |places, axis| {
             places.iter().flat_map(|place| (0..shape[axis]).map(move |index| place + index * stride(axis))).collect()
