@@ -328,6 +328,7 @@ fn any_features_and_labels_do() {
 
 #[test]
 fn features_of_every_floating_point_type_are_read() {
+    type Store<'a> = (Dtype, &'a dyn Fn(f32) -> Vec<u8>);
     let folders = Folders::new();
     // Eighths below 16: every type holds them exactly.
     let rows: Vec<f32> = (0..60).flat_map(|index| row(index, index % 2 == 0, false, 0.5)).collect();
@@ -336,7 +337,7 @@ fn features_of_every_floating_point_type_are_read() {
     let lines: Vec<String> = (0..60).map(|index| format!("{}\n", index % 2)).collect();
     fs::write(&labels, format!("label\n{}", lines.concat())).unwrap();
     let bits = |value: f32| value.to_bits();
-    let types: [(Dtype, &dyn Fn(f32) -> Vec<u8>); 4] = [
+    let types: [Store<'_>; 4] = [
         (Dtype::F32, &|value| value.to_le_bytes().to_vec()),
         (Dtype::F64, &|value| f64::from(value).to_le_bytes().to_vec()),
         (Dtype::BF16, &|value| bits(value).to_le_bytes()[2..].to_vec()),

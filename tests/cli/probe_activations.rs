@@ -312,7 +312,7 @@ fn positions_of_a_capture_are_averaged() {
     let place = tempfile::tempdir().unwrap();
     let prompts: Vec<String> = (0..24).map(|index| format!("{} {index}", ["calm", "wild"][index % 2])).collect();
     let value = |prompt: usize, head: usize, feature: usize| {
-        noise(&[prompt, head, feature]) + if prompt % 2 == 0 && feature == 1 { 2.0 } else { 0.0 }
+        noise(&[prompt, head, feature]) + if prompt.is_multiple_of(2) && feature == 1 { 2.0 } else { 0.0 }
     };
     // Around each value, one below and one above: their mean is exact.
     let spread = |position: usize| [-0.5, 0.0, 0.5][position];

@@ -6,15 +6,15 @@ use burn::tensor::{
 };
 use tonoscope_core::{
     hooks::{
-        At, Branch, Change, Component, Dim, Edit, HookError, HookPoint, HookTensors, HookedModel, Hooks, Site, Spec,
-        Time,
+        At, Branch, Change, Component, Dim, Edit, HookError, HookPoint, HookTensors, HookedModel, Hooks, Network, Site,
+        Spec, Tensors, Time,
     },
     lens::{ReadsOut, lens_spec, logit_lens},
 };
 use tonoscope_tests::{devices, floats};
 
 /// A gate that no model of the library has.
-const GATE: Site = Site::layered("gate", &[Dim::Time, Dim::Feature], "gate of the MLP");
+const GATE: Site = Site::new(&Tensors::layered("gate", &[Dim::Time, Dim::Feature], "gate of the MLP"));
 
 const SITES: &[Site] = &[
     Site::EMBED,
@@ -30,7 +30,7 @@ const SITES: &[Site] = &[
     Site::LOGITS,
 ];
 
-const TOY: Component = Component::new("toy", Time::Steps, SITES);
+const TOY: Component = Component::new(&Network::new("toy", Time::Steps, SITES));
 
 const LAYERS: usize = 3;
 const HEADS: usize = 2;
@@ -76,12 +76,12 @@ impl Toy {
         let at = |site| HookPoint { component: TOY, layer: Some(layer), site };
         let [rows, time, _] = x.dims();
         let by_head = |x: Tensor<3>| x.reshape([rows, time, HEADS, WIDTH / HEADS]);
-        let [q, k, v] = [1, 2, 3].map(|part| by_head(self.linear(layer * 10 + part, x.clone(), WIDTH)));
-        let v = hooks.at(at(Site::SELF_ATTN_V), v).swap_dims(1, 2);
-        let scores = q.swap_dims(1, 2).matmul(k.swap_dims(1, 2).swap_dims(2, 3));
+        let [queries, keys, values] = [1, 2, 3].map(|part| by_head(self.linear(layer * 10 + part, x.clone(), WIDTH)));
+        let values = hooks.at(at(Site::SELF_ATTN_V), values).swap_dims(1, 2);
+        let scores = queries.swap_dims(1, 2).matmul(keys.swap_dims(1, 2).swap_dims(2, 3));
         let past = Tensor::<2, Int>::ones([time, time], &self.device).tril(0).float().unsqueeze::<4>();
         let pattern = hooks.at(at(Site::SELF_ATTN_PATTERN), softmax(scores + (past - 1.0) * 1e9, 3));
-        let z = hooks.at(at(Site::SELF_ATTN_Z), pattern.matmul(v).swap_dims(1, 2));
+        let z = hooks.at(at(Site::SELF_ATTN_Z), pattern.matmul(values).swap_dims(1, 2));
         hooks.at(at(Site::SELF_ATTN_OUT), self.linear(layer * 10 + 4, z.reshape([rows, time, WIDTH]), WIDTH))
     }
 

@@ -87,7 +87,7 @@ impl<'a> Closure<'a> {
     pub(crate) fn apply(
         &mut self,
         point: HookPoint,
-        x: Tensor<4>,
+        x: &Tensor<4>,
         positions: usize,
         extent: &Extent,
     ) -> Result<Tensor<4>, HookError> {

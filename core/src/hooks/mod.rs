@@ -26,5 +26,5 @@ pub use model::HookedModel;
 pub use point::{HookPoint, PointError, edit_distance};
 pub use read::read_floats;
 pub use run::{HookError, Hooks};
-pub use site::{AttnSite, Component, Dim, Inner, Part, Site, Time};
+pub use site::{AttnSite, Component, Dim, Inner, Network, Part, Site, Tensors, Time};
 pub use spec::{Axis, Branch, Capture, Change, Edit, Reduce, Scope, Selector, Spec, Value};

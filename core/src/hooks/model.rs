@@ -15,9 +15,10 @@ use super::{
 ///
 /// ```
 /// use burn::tensor::Tensor;
-/// use tonoscope_core::hooks::{Component, HookPoint, HookedModel, Hooks, Site, Time};
+/// use tonoscope_core::hooks::{Component, HookPoint, HookedModel, Hooks, Network, Site, Time};
 ///
-/// const TOY: Component = Component::new("toy", Time::Steps, &[Site::EMBED, Site::MLP_OUT, Site::RESID_POST]);
+/// const SITES: &[Site] = &[Site::EMBED, Site::MLP_OUT, Site::RESID_POST];
+/// const TOY: Component = Component::new(&Network::new("toy", Time::Steps, SITES));
 ///
 /// struct Toy;
 ///

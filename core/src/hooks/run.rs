@@ -365,7 +365,7 @@ impl<'a> Hooks<'a> {
                     block = edit.apply(point, block.clone(), positions, extent)?;
                 }
                 for &index in closures.into_iter().flatten() {
-                    block = self.closures[index].apply(point, block.clone(), positions, extent)?;
+                    block = self.closures[index].apply(point, &block, positions, extent)?;
                 }
                 Ok(())
             };

@@ -43,7 +43,7 @@ pub(crate) struct ProbeActivationsArgs {
     #[command(flatten)]
     concepts: ConceptChoice,
     /// Points to probe, such as `decoder.*.resid_post` [default: all that were captured]
-    #[arg(long, value_name = "POINTS", value_delimiter = ',')]
+    #[arg(long, value_name = "POINTS", value_delimiter = ',', value_parser = str::parse::<Selector>)]
     points: Vec<Selector>,
     /// Half of the guidance batch
     #[arg(long, value_enum, default_value_t = BranchName::Cond)]
