@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 use burn::tensor::Device;
 use tonoscope_core::{
     checkpoint::{LoadError, Placement, SafetensorsFile, Weights},
-    hooks::{Capture, Edit, HookTensors, Hooks, Reduce, Spec},
+    hooks::{Capture, Edit, EditTensors, Hooks, Reduce, Spec},
     models::passt::{MelConfig, MelFrontEnd, Passt, PasstConfig, PasstError},
 };
 
@@ -61,7 +61,7 @@ fn every_block_matches_hear21passt() {
         captures: ["encoder.*.*", "encoder.embed", "encoder.final_norm"].map(capture).to_vec(),
         ..Spec::default()
     };
-    let mut hooks = Hooks::new(&spec, &passt.net().points(), &HookTensors::default()).unwrap();
+    let mut hooks = Hooks::new(&spec, &passt.net().points(), &EditTensors::default()).unwrap();
     let output = passt.net().forward(&mut hooks, expected.tensor("mel", [2, 36, 50]).reshape([2, 1, 36, 50]));
     let cache = hooks.finish().unwrap();
     let mut compared = 0;
@@ -137,7 +137,7 @@ fn looking_changes_nothing() {
         captures: vec![Capture { points: "encoder.*.*".parse().unwrap(), reduce: Reduce::Everything }],
         edits: Vec::<Edit>::new(),
     };
-    let mut hooks = Hooks::new(&spec, &passt.net().points(), &HookTensors::default()).unwrap();
+    let mut hooks = Hooks::new(&spec, &passt.net().points(), &EditTensors::default()).unwrap();
     let seen = passt.net().forward(&mut hooks, mel());
     let unseen = passt.net().forward(&mut Hooks::none(), mel());
     assert_eq!(read(seen.logits), read(unseen.logits));
@@ -180,7 +180,7 @@ fn the_real_size_matches_hear21passt() {
     let mel = expected.tensor("mel", [1, 128, 400]).reshape([1, 1, 128, 400]);
     let capture = Capture { points: "encoder.*.resid_post".parse().unwrap(), reduce: Reduce::Everything };
     let spec = Spec { captures: vec![capture], ..Spec::default() };
-    let mut hooks = Hooks::new(&spec, &passt.net().points(), &HookTensors::default()).unwrap();
+    let mut hooks = Hooks::new(&spec, &passt.net().points(), &EditTensors::default()).unwrap();
     let output = passt.net().forward(&mut hooks, mel);
     let cache = hooks.finish().unwrap();
     for layer in 0..12 {

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use tonoscope_core::{
     audio::Waveform,
     checkpoint::{LoadError, Placement},
-    hooks::{HookPoint, HookTensors, Hooks, Spec},
+    hooks::{EditTensors, HookPoint, Hooks, Spec},
     models::clap::{
         CHECKED_TEXTS, Clap, ClapConfig, ClapError, ClapFiles, FeatureConfig, FrontEnd, Padding, Tower, Truncation,
     },
@@ -105,7 +105,7 @@ fn numpy_floats(file: &[u8], name: &str) -> Vec<f32> {
 
 fn hooks(points: &[HookPoint]) -> Hooks<'static> {
     let spec = Spec { captures: capture_everything(points), edits: vec![] };
-    Hooks::new(&spec, points, &HookTensors::default()).unwrap()
+    Hooks::new(&spec, points, &EditTensors::default()).unwrap()
 }
 
 /// Compares what was captured with what the reference has under the same name; says how many there were.

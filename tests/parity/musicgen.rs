@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use burn::tensor::{Tensor, TensorData};
 use tonoscope_core::{
     checkpoint::Placement,
-    hooks::{HookTensors, Hooks, Spec},
+    hooks::{EditTensors, Hooks, Spec},
     models::musicgen::{
         Columns, DecoderState, Generate, Generation, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window,
     },
@@ -57,7 +57,7 @@ fn every_hook_point_of_a_guided_pass_matches_transformers() {
         for (device, placement) in devices() {
             let model = load(name, &placement);
             let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
-            let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::default()).unwrap();
+            let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::default()).unwrap();
             let ids = fixture.int_tensor::<2>("input_ids", &placement.device);
             let (mask, shape) = fixture.ints("attention_mask");
             let mask: Vec<Vec<bool>> = mask.chunks(shape[1]).map(|row| row.iter().map(|&m| m == 1).collect()).collect();

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor};
 use tonoscope_core::{
     checkpoint::Placement,
     diffusion::{Noise, Observed, Sampler, SamplerSettings, Schedule},
-    hooks::{Component, HookTensors, Hooks, Site, Spec},
+    hooks::{Component, EditTensors, Hooks, Site, Spec},
     models::stable_audio::{Conditioning, InitialScale, Layout, SampleRequest, StableAudio, StableAudioFiles},
 };
 use tonoscope_tests::{Fixture, assert_close, capture_everything, devices, floats};
@@ -125,7 +125,7 @@ fn everything_inside_a_step_is_the_references() {
         let (model, [plain, _]) = load(&fixture, &placement);
         let points: Vec<_> = model.points().into_iter().filter(|point| point.component == Component::DIT).collect();
         let spec = Spec { captures: capture_everything(&points), edits: vec![] };
-        let mut hooks = Hooks::new(&spec, &points, &HookTensors::new()).unwrap();
+        let mut hooks = Hooks::new(&spec, &points, &EditTensors::new()).unwrap();
         let request = request(&fixture, Sampler::Dpmpp2m, note(&fixture, "guidance"), 0.0);
         let x = fixture.tensor("step.x", &placement.device);
         let estimate = model.estimate(&mut hooks, &plain, &request, x, note(&fixture, "sigma"));

@@ -3,7 +3,7 @@
 use burn::tensor::TensorData;
 use tonoscope_core::{
     checkpoint::{Placement, SafetensorsFile, Weights},
-    hooks::{HookTensors, Hooks, Spec},
+    hooks::{EditTensors, Hooks, Spec},
     models::t5::{T5Config, T5Encoder, T5Tokenizer},
 };
 use tonoscope_tests::{Fixture, assert_close, capture_everything, devices};
@@ -14,7 +14,7 @@ const LAYER: f64 = 1e-5;
 fn compare(fixture: &Fixture, config: &T5Config, weights: &Weights, name: &str, placement: &Placement) {
     let model = T5Encoder::load(config, weights).expect("the fixture fits");
     let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
-    let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::default()).unwrap();
+    let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::default()).unwrap();
     let ids = fixture.int_tensor::<2>("input_ids", &placement.device);
     let mask = fixture.int_tensor::<2>("attention_mask", &placement.device);
     model.forward(&mut hooks, ids, mask);

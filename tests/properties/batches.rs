@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use tonoscope_core::{
-    hooks::{Capture, HookTensors, Hooks, Reduce, Site, Spec},
+    hooks::{Capture, EditTensors, Hooks, Reduce, Site, Spec},
     models::musicgen::{Generate, GenerateError, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Step, Window},
 };
 use tonoscope_tests::{Fixture, devices, floats};
@@ -70,7 +70,7 @@ fn who_listens_hears_every_frame_once_and_in_order() {
                 start: vec![],
             });
             let prompts: Vec<Prompt> = prompts.collect();
-            let mut hooks = Hooks::new(&spec, &points, &HookTensors::default()).unwrap();
+            let mut hooks = Hooks::new(&spec, &points, &EditTensors::default()).unwrap();
             let (text, sequences) = model.sequences(&mut hooks, &prompts);
             let codebooks = model.config().decoder.num_codebooks;
             let mut heard = vec![vec![vec![]; codebooks]; 2];

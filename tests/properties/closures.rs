@@ -7,7 +7,7 @@ use tonoscope_core::{
     checkpoint::Placement,
     diffusion::{BrownianNoise, NoiseKey, Observed, SamplerSettings, Schedule},
     hooks::{
-        At, Branch, Cache, Capture, Edit, HookError, HookOutput, HookPoint, HookTensors, Hooks, Reduce, Row, Selector,
+        At, Branch, Cache, Capture, Edit, EditTensors, HookError, HookOutput, HookPoint, Hooks, Reduce, Row, Selector,
         Site, Spec,
     },
     models::{
@@ -57,7 +57,7 @@ fn with<'a, R: HookOutput>(
     captured: &str,
     hook: impl FnMut(Tensor<4>, &At<'_>) -> R + 'a,
 ) -> Result<(Codes, Cache), GenerateError> {
-    let mut hooks: Hooks<'a> = Hooks::new(&capture(captured), &model.points(), &HookTensors::new())?;
+    let mut hooks: Hooks<'a> = Hooks::new(&capture(captured), &model.points(), &EditTensors::new())?;
     hooks.hook(points, hook)?;
     let codes = run(model, &mut hooks, &[prompt(0), prompt(1)])?;
     Ok((codes, hooks.finish()?))
@@ -72,7 +72,7 @@ fn a_closure_that_returns_what_it_was_given_changes_no_bit() {
     for (device, placement) in devices() {
         let model = musicgen(&placement);
         let logits = HookPoint::decoder(None, Site::LOGITS);
-        let mut hooks = Hooks::new(&capture("decoder.logits"), &model.points(), &HookTensors::new()).unwrap();
+        let mut hooks = Hooks::new(&capture("decoder.logits"), &model.points(), &EditTensors::new()).unwrap();
         let plain = run(&model, &mut hooks, &[prompt(0), prompt(1)]).unwrap();
         let clean = bits(&hooks.finish().unwrap(), logits);
         for points in ["encoder.*.*", "decoder.*.*", "decoder.embed", "decoder.final_norm", "decoder.logits"] {
@@ -114,7 +114,7 @@ fn a_closure_is_called_once_for_each_of_several_steps() {
     let run = |edits: Vec<Edit>, closure: bool| {
         let mut steps = vec![];
         let spec = Spec { edits, ..capture("decoder.1.resid_post") };
-        let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+        let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
         if closure {
             hooks
                 .hook("decoder.0.mlp_out", |x, at| {
@@ -138,7 +138,7 @@ fn closures_and_edits_do_the_same_in_both_models() {
     for (device, placement) in devices() {
         let model = musicgen(&placement);
         let spec = Spec { captures: vec![], edits: vec![Edit::zero("decoder.1.self_attn.z").heads([1]).prompts([1])] };
-        let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+        let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
         let edited = run(&model, &mut hooks, &[prompt(0), prompt(1)]).unwrap();
         hooks.finish().unwrap();
         let zero_head = |x: Tensor<4>, at: &At<'_>| {
@@ -155,7 +155,7 @@ fn closures_and_edits_do_the_same_in_both_models() {
         let model = stable_audio(&placement);
         let sample = |edits: Vec<Edit>, closure: bool| {
             let spec = Spec { captures: vec![], edits };
-            let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+            let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
             if closure {
                 hooks.hook("dit.0.cross_attn.z", zero_head).unwrap();
                 hooks.hook("dit.x0", |x, at| if at.step == 1 { x * 0.5 } else { x }).unwrap();
@@ -208,7 +208,7 @@ fn an_error_of_a_closure_ends_the_run_at_that_step() {
 
     let model = stable_audio(&placement);
     let mut steps = vec![];
-    let mut hooks = Hooks::new(&Spec::default(), &model.points(), &HookTensors::new()).unwrap();
+    let mut hooks = Hooks::new(&Spec::default(), &model.points(), &EditTensors::new()).unwrap();
     hooks
         .hook("dit.1.resid_post", |x, at| {
             steps.push(at.step);
@@ -248,13 +248,13 @@ fn closures_name_prompts_of_the_run_and_work_where_rows_are_shared() {
         seen.borrow_mut().push(at.rows.iter().map(|row| row.prompt).collect::<Vec<_>>());
         x
     };
-    let mut hooks = Hooks::new(&Spec::default(), &model.points(), &HookTensors::new()).unwrap();
+    let mut hooks = Hooks::new(&Spec::default(), &model.points(), &EditTensors::new()).unwrap();
     hooks.hook("decoder.2.mlp_out", note).unwrap();
     hooks.begin_batch([4], 6).unwrap();
     run(&model, &mut hooks, &[prompt(0)]).unwrap();
     assert!(seen.take().iter().all(|prompts| prompts == &[4, 4]));
     // The second sequence shares all but the last layer with the first.
-    let mut hooks = Hooks::new(&Spec::default(), &model.points(), &HookTensors::new()).unwrap();
+    let mut hooks = Hooks::new(&Spec::default(), &model.points(), &EditTensors::new()).unwrap();
     hooks.hook("decoder.1..3.mlp_out", note).unwrap();
     let (text, mut sequences) = model.sequences(&mut Hooks::none(), &[prompt(0)]);
     let layers = model.config().decoder.num_hidden_layers;
@@ -295,7 +295,7 @@ fn a_name_that_no_point_has_is_an_error_of_the_run() {
         [("decoder.3.self_atn.z", "self_attn.z"), ("decoder.9.mlp_out", "mlp_out"), ("", "decoder")]
     {
         let spec = Spec { captures: vec![], edits: vec![Edit::zero(points)] };
-        let error = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap_err().to_string();
+        let error = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap_err().to_string();
         assert!(error.contains(&format!("no hook point `{points}`")) && error.contains(nearest), "{error}");
     }
     let capture = Capture { points: Selector::from("decoder.embde"), reduce: Reduce::Everything };

@@ -7,7 +7,7 @@ use tonoscope_core::{
     checkpoint::{Placement, SafetensorsFile},
     diffusion::{BrownianNoise, NoiseKey, Observed, RecordedNoise, Sampler, SamplerSettings, Schedule},
     hooks::{
-        Axis, Branch, Cache, Capture, Change, Component, Edit, HookError, HookPoint, HookTensors, Hooks, Reduce, Scope,
+        Axis, Branch, Cache, Capture, Change, Component, Edit, EditTensors, HookError, HookPoint, Hooks, Reduce, Scope,
         Selector, Site, Spec, Value,
     },
     models::stable_audio::{InitialScale, SampleRequest, StableAudio, StableAudioFiles},
@@ -47,7 +47,7 @@ fn run(
     model: &StableAudio,
     rows: &[usize],
     spec: &Spec,
-    tensors: &HookTensors,
+    tensors: &EditTensors,
 ) -> Result<(Vec<u32>, Cache), HookError> {
     let mut hooks = Hooks::new(spec, &model.points(), tensors)?;
     let prompts: Vec<_> = rows.iter().map(|&row| PROMPTS[row].to_vec()).collect();
@@ -75,9 +75,9 @@ fn value(axes: &[Axis]) -> Value {
 fn capturing_everything_changes_no_bit() {
     for (device, placement) in devices() {
         let model = load(&placement);
-        let plain = run(&model, &[0, 1], &Spec::default(), &HookTensors::new()).unwrap().0;
+        let plain = run(&model, &[0, 1], &Spec::default(), &EditTensors::new()).unwrap().0;
         let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
-        let (watched, cache) = run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap();
+        let (watched, cache) = run(&model, &[0, 1], &spec, &EditTensors::new()).unwrap();
         assert_eq!(watched, plain, "{device}");
         let shape = |point: &str| cache.get(point).unwrap().shape();
         assert_eq!(shape("dit.1.resid_post"), [2, 2, STEPS, LENGTH + 1, 64], "{device}");
@@ -87,7 +87,7 @@ fn capturing_everything_changes_no_bit() {
         // Each point alone, so that no other one makes the unconditional half compute.
         for point in model.points().into_iter().filter(|point| point.component == Component::DIT) {
             let spec = Spec { captures: capture_everything(&[point]), edits: vec![] };
-            assert_eq!(run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap().0, plain, "{point} on {device}");
+            assert_eq!(run(&model, &[0, 1], &spec, &EditTensors::new()).unwrap().0, plain, "{point} on {device}");
         }
     }
 }
@@ -96,14 +96,14 @@ fn capturing_everything_changes_no_bit() {
 fn patching_a_run_with_its_own_activations_changes_no_bit() {
     let (device, placement) = devices().remove(0);
     let model = load(&placement);
-    let plain = run(&model, &[0, 1], &Spec::default(), &HookTensors::new()).unwrap().0;
+    let plain = run(&model, &[0, 1], &Spec::default(), &EditTensors::new()).unwrap().0;
     for point in model.points().into_iter().filter(|point| point.component == Component::DIT) {
         let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
-        let cache = run(&model, &[0, 1], &Spec { captures, edits: vec![] }, &HookTensors::new()).unwrap().1;
+        let cache = run(&model, &[0, 1], &Spec { captures, edits: vec![] }, &EditTensors::new()).unwrap().1;
         let captured = cache.get(point).unwrap();
         let [branches, prompts, steps, units, features] = captured.tensor.dims();
         let heads = units / captured.positions;
-        let mut tensors = HookTensors::new();
+        let mut tensors = EditTensors::new();
         let mut edits = vec![];
         // A tensor of an edit has five axes at most: one edit for each step.
         for step in 0..steps {
@@ -144,7 +144,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     let point = HookPoint::dit(1, Site::SELF_ATTN_Z);
     let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
     let before =
-        run(&model, &[0, 1], &Spec { captures: captures.clone(), edits: vec![] }, &HookTensors::new()).unwrap().1;
+        run(&model, &[0, 1], &Spec { captures: captures.clone(), edits: vec![] }, &EditTensors::new()).unwrap().1;
     let scope = Scope {
         steps: Some(0..1),
         prompts: Some(vec![1]),
@@ -153,7 +153,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
         positions: Some(1..4),
     };
     let spec = Spec { captures, ..edit("dit.1.self_attn.z", scope, Change::Zero) };
-    let after = run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap().1;
+    let after = run(&model, &[0, 1], &spec, &EditTensors::new()).unwrap().1;
     let of = |cache: &Cache| {
         let captured = &cache.entries[0];
         assert_eq!(captured.axes, ["branch", "prompt", "step", "head", "position", "feature"]);
@@ -187,13 +187,13 @@ fn edits_of_prompts_mean_those_of_the_run_in_any_batch_and_in_every_sample() {
     let model = load(&placement);
     let scope = Scope { prompts: Some(vec![1]), ..Scope::default() };
     let spec = edit("dit.0.mlp_out", scope, Change::Zero);
-    let (plain, _) = run(&model, &[0, 1], &Spec::default(), &HookTensors::new()).unwrap();
-    let (whole, _) = run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap();
+    let (plain, _) = run(&model, &[0, 1], &Spec::default(), &EditTensors::new()).unwrap();
+    let (whole, _) = run(&model, &[0, 1], &spec, &EditTensors::new()).unwrap();
     let half = 6 * LENGTH;
     assert!(whole[..half] == plain[..half] && whole[half..] != plain[half..]);
     // One prompt after another, each with two samples, of which the first has the noise of the whole.
     for prompt in 0..2 {
-        let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+        let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
         hooks.begin_batch([prompt], 2).unwrap();
         let ids = [PROMPTS[prompt].to_vec()];
         let conditions = model.condition(&mut hooks, &ids, None, 0.0, 10.0).repeat(2);
@@ -207,10 +207,10 @@ fn edits_of_prompts_mean_those_of_the_run_in_any_batch_and_in_every_sample() {
     }
     let beyond = Scope { prompts: Some(vec![2]), ..Scope::default() };
     let spec = edit("dit.0.mlp_out", beyond, Change::Zero);
-    let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+    let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
     let error = hooks.begin_batch([0], 2).unwrap_err();
     assert!(matches!(error, HookError::NoPrompt { prompt: 2, prompts: 2, .. }), "{error}");
-    let Err(error) = run(&model, &[0, 1], &spec, &HookTensors::new()) else { panic!("there are two prompts") };
+    let Err(error) = run(&model, &[0, 1], &spec, &EditTensors::new()) else { panic!("there are two prompts") };
     assert!(matches!(error, HookError::NoPrompt { .. }), "{error}");
 }
 
@@ -228,7 +228,7 @@ fn values_of_an_edit_reach_their_heads_and_positions() {
     let change = Change::Replace { value: value(&[Axis::Head, Axis::Position, Axis::Feature]) };
     let scope = Scope { heads: Some(vec![1, 3]), ..Scope::default() };
     let spec = Spec { captures, ..edit("dit.0.cross_attn.q", scope, change) };
-    let cache = run(&model, &[0], &spec, &HookTensors::from([("v".to_owned(), tensor)])).unwrap().1;
+    let cache = run(&model, &[0], &spec, &EditTensors::from([("v".to_owned(), tensor)])).unwrap().1;
     let got = floats(cache.entries[0].tensor.clone());
     for (index, features) in got.chunks(16).enumerate() {
         let (position, head) = (index % positions, index / positions % 4);
@@ -244,15 +244,15 @@ fn an_edit_of_the_estimate_goes_into_the_sampler() {
         let last = STEPS - 1;
         let scope = |steps| Scope { steps: Some(steps), ..Scope::default() };
         let zeroed =
-            |steps| run(&model, &[0], &edit("dit.x0", scope(steps), Change::Zero), &HookTensors::new()).unwrap().0;
+            |steps| run(&model, &[0], &edit("dit.x0", scope(steps), Change::Zero), &EditTensors::new()).unwrap().0;
         assert!(zeroed(last..STEPS).iter().all(|&bits| f32::from_bits(bits) == 0.0), "{device}");
-        let plain = run(&model, &[0], &Spec::default(), &HookTensors::new()).unwrap().0;
+        let plain = run(&model, &[0], &Spec::default(), &EditTensors::new()).unwrap().0;
         let early = zeroed(0..1);
         assert_ne!(early, plain, "{device}");
         assert!(early.iter().any(|&bits| f32::from_bits(bits) != 0.0), "{device}");
         // A position alone: the last step takes the estimate as it is.
         let one = Scope { positions: Some(2..3), ..scope(last..STEPS) };
-        let one = run(&model, &[0], &edit("dit.x0", one, Change::Zero), &HookTensors::new()).unwrap().0;
+        let one = run(&model, &[0], &edit("dit.x0", one, Change::Zero), &EditTensors::new()).unwrap().0;
         for (index, (one, plain)) in one.iter().zip(&plain).enumerate() {
             if index % LENGTH == 2 {
                 assert_eq!(f32::from_bits(*one), 0.0, "{device}");
@@ -272,7 +272,7 @@ fn reducers_are_what_they_say() {
     let all = [Reduce::Everything, Reduce::MeanPrompts, Reduce::MeanTime, Reduce::LastStep, Reduce::MeanPositions]
         .map(capture);
     let spec = Spec { captures: all.to_vec(), edits: vec![] };
-    let cache = run(&model, &[0, 1], &spec, &HookTensors::new()).unwrap().1;
+    let cache = run(&model, &[0, 1], &spec, &EditTensors::new()).unwrap().1;
     let of = |reduce| cache.entries.iter().find(|entry| entry.reduce == reduce).unwrap();
     let everything = of(Reduce::Everything).tensor.clone();
     let positions = LENGTH + 1;
@@ -295,7 +295,7 @@ fn reducers_are_what_they_say() {
 fn a_trajectory_does_not_depend_on_its_neighbours() {
     for (device, placement) in devices() {
         let model = load(&placement);
-        let of = |rows: &[usize]| run(&model, rows, &Spec::default(), &HookTensors::new()).unwrap().0;
+        let of = |rows: &[usize]| run(&model, rows, &Spec::default(), &EditTensors::new()).unwrap().0;
         let (together, reversed) = (of(&[0, 1]), of(&[1, 0]));
         let row = 6 * LENGTH;
         for index in 0..2 {
@@ -329,7 +329,7 @@ fn what_is_computed_in_portions_is_the_same_under_hooks_and_in_any_batch() {
         let of = |rows: std::ops::Range<usize>, captures: Vec<Capture>| {
             let prompts: Vec<_> = PROMPTS[rows.clone()].iter().map(|ids| ids.to_vec()).collect();
             let spec = Spec { captures, edits: vec![] };
-            let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+            let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
             let conditions = model.condition(&mut Hooks::none(), &prompts, None, 0.0, 10.0);
             let x = x.clone().narrow(0, rows.start, rows.len());
             let estimate = bits(model.estimate(&mut hooks, &conditions, &step, x, 3.7));
@@ -352,20 +352,20 @@ fn what_is_computed_in_portions_is_the_same_under_hooks_and_in_any_batch() {
 fn impossible_specs_are_refused_and_failures_stop_the_run() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
-    let refused = |spec: &Spec, tensors: &HookTensors| match run(&model, &[0], spec, tensors) {
+    let refused = |spec: &Spec, tensors: &EditTensors| match run(&model, &[0], spec, tensors) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{spec:?} was carried out"),
     };
-    let message = refused(&edit("dit.2.mlp_out", Scope::default(), Change::Zero), &HookTensors::new());
+    let message = refused(&edit("dit.2.mlp_out", Scope::default(), Change::Zero), &EditTensors::new());
     assert!(message.contains("dit.2.mlp_out"), "{message}");
     let beyond = Scope { heads: Some(vec![4]), ..Scope::default() };
-    let message = refused(&edit("dit.0.self_attn.q", beyond, Change::Zero), &HookTensors::new());
+    let message = refused(&edit("dit.0.self_attn.q", beyond, Change::Zero), &EditTensors::new());
     assert!(message.contains("a head beyond the 4"), "{message}");
     // Tokens of a text are positions.
     let steps = Scope { steps: Some(0..1), ..Scope::default() };
-    let message = refused(&edit("encoder.0.mlp_out", steps, Change::Zero), &HookTensors::new());
+    let message = refused(&edit("encoder.0.mlp_out", steps, Change::Zero), &EditTensors::new());
     assert!(message.contains("no steps"), "{message}");
-    let short = HookTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 2, 64], &placement.device))]);
+    let short = EditTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 2, 64], &placement.device))]);
     let change = Change::Replace { value: value(&[Axis::Position, Axis::Feature]) };
     let message = refused(&edit("dit.0.mlp_out", Scope::default(), change), &short);
     assert!(message.contains("a position beyond the 2"), "{message}");
@@ -380,7 +380,7 @@ fn impossible_specs_are_refused_and_failures_stop_the_run() {
     let mut steps = 0;
     let beyond = Scope { heads: Some(vec![9]), steps: Some(1..2), ..Scope::default() };
     let spec = edit("dit.0.self_attn.q", beyond, Change::Zero);
-    let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+    let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
     let conditions = model.condition(&mut hooks, &[PROMPTS[0].to_vec()], None, 0.0, 10.0);
     let mut watch = |_: &Observed| {
         steps += 1;

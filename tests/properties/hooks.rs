@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tonoscope_core::{
     checkpoint::Placement,
     hooks::{
-        Axis, Branch, Cache, Capture, Change, Component, Edit, EditFile, HookError, HookPoint, HookTensors, Hooks,
+        Axis, Branch, Cache, Capture, Change, Component, Edit, EditFile, EditTensors, HookError, HookPoint, Hooks,
         Reduce, Scope, Selector, Site, Spec, Value,
     },
     models::musicgen::{
@@ -30,7 +30,7 @@ fn prompts() -> Vec<Prompt> {
 
 type Codes = Vec<Vec<Vec<u32>>>;
 
-fn generate(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<(Codes, Cache), HookError> {
+fn generate(model: &MusicGen, spec: &Spec, tensors: &EditTensors) -> Result<(Codes, Cache), HookError> {
     let mut hooks = Hooks::new(spec, &model.points(), tensors)?;
     let window = Window { frames: 1500, stride: 900 };
     let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window };
@@ -67,7 +67,7 @@ fn capturing_everything_changes_no_bit() {
         let model = load(&placement);
         let plain = logits(&model, &mut Hooks::none());
         let spec = Spec { captures: capture_everything(&model.points()), edits: vec![] };
-        let mut hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+        let mut hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
         assert_eq!(logits(&model, &mut hooks), plain, "{device}");
     }
 }
@@ -76,7 +76,7 @@ fn capturing_everything_changes_no_bit() {
 fn a_scale_of_zero_changes_no_bit() {
     for (device, placement) in devices() {
         let model = load(&placement);
-        let tensors = HookTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 1, 32], &placement.device))]);
+        let tensors = EditTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 1, 32], &placement.device))]);
         let edits = vec![edit("decoder.*.mlp_out", Change::Add { value: value(&[Axis::Feature]), scale: 0.0 })];
         let mut hooks = Hooks::new(&Spec { captures: vec![], edits }, &model.points(), &tensors).unwrap();
         assert_eq!(logits(&model, &mut hooks), logits(&model, &mut Hooks::none()), "{device}");
@@ -87,20 +87,20 @@ fn a_scale_of_zero_changes_no_bit() {
 fn patching_a_run_with_its_own_activations_changes_nothing() {
     for (device, placement) in devices() {
         let model = load(&placement);
-        let plain = generate(&model, &Spec::default(), &HookTensors::new()).unwrap().0;
+        let plain = generate(&model, &Spec::default(), &EditTensors::new()).unwrap().0;
         for point in model
             .points()
             .into_iter()
             .filter(|point| point.component == Component::DECODER && point.site != Site::LOGITS)
         {
             let captures = vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
-            let (codes, cache) = generate(&model, &Spec { captures, edits: vec![] }, &HookTensors::new()).unwrap();
+            let (codes, cache) = generate(&model, &Spec { captures, edits: vec![] }, &EditTensors::new()).unwrap();
             assert_eq!(codes, plain, "capturing {point} on {device}");
             let (value, tensor) = cache.get(point).unwrap().value("v").unwrap();
-            let tensors = HookTensors::from([("v".to_owned(), tensor)]);
+            let tensors = EditTensors::from([("v".to_owned(), tensor)]);
             let edits = vec![edit(&point.to_string(), Change::Replace { value })];
             let captures = capture_everything(&[HookPoint::decoder(None, Site::LOGITS)]);
-            let clean = generate(&model, &Spec { captures: captures.clone(), edits: vec![] }, &HookTensors::new());
+            let clean = generate(&model, &Spec { captures: captures.clone(), edits: vec![] }, &EditTensors::new());
             let patched = generate(&model, &Spec { captures, edits }, &tensors).unwrap();
             let bits = |cache: &Cache| -> Vec<u32> {
                 floats(cache.entries[0].tensor.clone()).into_iter().map(f32::to_bits).collect()
@@ -117,7 +117,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
     let model = load(&placement);
     let point: HookPoint = "decoder.1.self_attn.z".parse().unwrap();
     let capture = || vec![Capture { points: Selector::point(point), reduce: Reduce::Everything }];
-    let before = generate(&model, &Spec { captures: capture(), edits: vec![] }, &HookTensors::new()).unwrap().1;
+    let before = generate(&model, &Spec { captures: capture(), edits: vec![] }, &EditTensors::new()).unwrap().1;
     let scope = Scope {
         steps: Some(2..4),
         prompts: Some(vec![1]),
@@ -126,7 +126,7 @@ fn an_edit_touches_what_its_scope_names_and_nothing_else() {
         positions: None,
     };
     let edits = vec![Edit { points: Selector::point(point), scope, change: Change::Zero }];
-    let after = generate(&model, &Spec { captures: capture(), edits }, &HookTensors::new()).unwrap().1;
+    let after = generate(&model, &Spec { captures: capture(), edits }, &EditTensors::new()).unwrap().1;
     let [before, after] = [&before, &after].map(|cache| cache.get(point).unwrap().clone());
     let shape = after.tensor.dims();
     let [before, after] = [before, after].map(|captured| floats(captured.tensor));
@@ -153,7 +153,7 @@ fn changes_do_what_they_say() {
     let model = load(&placement);
     let direction: Vec<f32> = (0..32).map(|index| (index as f32 * 0.7).sin()).collect();
     let tensor = Tensor::from_data(TensorData::new(direction.clone(), [1, 1, 1, 1, 32]), &placement.device);
-    let tensors = HookTensors::from([("v".to_owned(), tensor)]);
+    let tensors = EditTensors::from([("v".to_owned(), tensor)]);
     let run = |change: Option<Change>| {
         let captures = vec!["decoder.0.mlp_out:last_step".parse().unwrap()];
         let edits = change.into_iter().map(|change| edit("decoder.0.mlp_out", change)).collect();
@@ -187,7 +187,7 @@ fn reducers_reduce_what_everything_holds() {
         let point: HookPoint = "decoder.2.resid_post".parse().unwrap();
         let capture = |reduce| Capture { points: Selector::point(point), reduce };
         let all = [Reduce::Everything, Reduce::MeanPrompts, Reduce::MeanTime, Reduce::LastStep].map(capture).to_vec();
-        let cache = generate(&model, &Spec { captures: all, edits: vec![] }, &HookTensors::new()).unwrap().1;
+        let cache = generate(&model, &Spec { captures: all, edits: vec![] }, &EditTensors::new()).unwrap().1;
         let of = |reduce| cache.entries.iter().find(|entry| entry.reduce == reduce).unwrap().tensor.clone();
         let everything = of(Reduce::Everything);
         let steps = everything.dims()[2];
@@ -206,12 +206,12 @@ fn reducers_reduce_what_everything_holds() {
 fn impossible_specs_are_refused() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
-    let refused = |spec: Spec, tensors: &HookTensors| match generate(&model, &spec, tensors) {
+    let refused = |spec: Spec, tensors: &EditTensors| match generate(&model, &spec, tensors) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("{spec:?} was carried out"),
     };
     let captured = |points: &str| Spec { captures: vec![points.parse().unwrap()], edits: vec![] };
-    let none = HookTensors::new();
+    let none = EditTensors::new();
     let message = refused(captured("decoder.3.resid_post"), &none);
     assert!(message.contains("decoder.3.resid_post") && message.contains("decoder.0.resid_post"), "{message}");
     let message = refused(captured("decoder.*.self_attn.pattern:mean_time"), &none);
@@ -234,7 +234,7 @@ fn impossible_specs_are_refused() {
 }
 
 /// A run that its hooks may end.
-fn generate_with(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result<Codes, GenerateError> {
+fn generate_with(model: &MusicGen, spec: &Spec, tensors: &EditTensors) -> Result<Codes, GenerateError> {
     let mut hooks = Hooks::new(spec, &model.points(), tensors)?;
     let window = Window { frames: 1500, stride: 900 };
     let how = Generate { frames: FRAMES, guidance: 3.0, sampling: Sampling::Greedy, window };
@@ -245,7 +245,7 @@ fn generate_with(model: &MusicGen, spec: &Spec, tensors: &HookTensors) -> Result
 /// The error of a run with one edit.
 fn refused_inside(model: &MusicGen, edit: Edit) -> String {
     let spec = Spec { captures: vec![], edits: vec![edit] };
-    generate_with(model, &spec, &HookTensors::new()).unwrap_err().to_string()
+    generate_with(model, &spec, &EditTensors::new()).unwrap_err().to_string()
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_value_of_another_width_is_refused() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
     let error = |points: &str, axes: &[Axis], shape: [usize; 5]| {
-        let tensors = HookTensors::from([("v".to_owned(), Tensor::ones(shape, &placement.device))]);
+        let tensors = EditTensors::from([("v".to_owned(), Tensor::ones(shape, &placement.device))]);
         let edits = vec![edit(points, Change::Add { value: value(axes), scale: 1.0 })];
         generate_with(&model, &Spec { captures: vec![], edits }, &tensors).unwrap_err().to_string()
     };
@@ -271,12 +271,12 @@ fn tokens_of_a_text_are_positions() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
     let capture = || vec!["encoder.0.self_attn.v".parse().unwrap(), "decoder.0.cross_attn.k".parse().unwrap()];
-    let run = |edits: Vec<Edit>, tensors: &HookTensors| {
+    let run = |edits: Vec<Edit>, tensors: &EditTensors| {
         generate(&model, &Spec { captures: capture(), edits }, tensors).unwrap().1
     };
-    let before = run(vec![], &HookTensors::new());
+    let before = run(vec![], &EditTensors::new());
     let values = Tensor::from_data(TensorData::new(vec![7.0f32, 8.0], [1, 1, 1, 2, 1]), &placement.device);
-    let tensors = HookTensors::from([("v".to_owned(), values)]);
+    let tensors = EditTensors::from([("v".to_owned(), values)]);
     let value = Value { tensor: "v".to_owned(), axes: vec![Axis::Position, Axis::Feature] };
     for (name, heads) in [("encoder.0.self_attn.v", 2), ("decoder.0.cross_attn.k", 4)] {
         let edit = Edit::replace(name, value.clone()).positions(0..2).heads([1]);
@@ -305,7 +305,7 @@ fn an_edit_that_fails_inside_the_run_fails_the_run() {
     let model = load(&placement);
     let mut heads = edit("decoder.0.mlp_out", Change::Zero);
     heads.scope.heads = Some(vec![0]);
-    let steps = HookTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 2, 32], &placement.device))]);
+    let steps = EditTensors::from([("v".to_owned(), Tensor::ones([1, 1, 1, 2, 32], &placement.device))]);
     let short = edit("decoder.0.mlp_out", Change::Replace { value: value(&[Axis::Step, Axis::Feature]) });
     for (edit, expected) in [(heads, "has no heads"), (short, "a step beyond the 2")] {
         let mut hooks = Hooks::new(&Spec { captures: vec![], edits: vec![edit] }, &model.points(), &steps).unwrap();
@@ -323,7 +323,7 @@ fn a_point_that_never_fires_is_an_error() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
     let spec = Spec { captures: vec!["decoder.0.resid_pre".parse().unwrap()], edits: vec![] };
-    let hooks = Hooks::new(&spec, &model.points(), &HookTensors::new()).unwrap();
+    let hooks = Hooks::new(&spec, &model.points(), &EditTensors::new()).unwrap();
     assert!(matches!(hooks.finish(), Err(HookError::NeverFired { .. })));
 }
 
@@ -347,7 +347,7 @@ fn half_precision_is_stored_in_full() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);
     let spec = Spec { captures: vec!["decoder.final_norm".parse().unwrap()], edits: vec![] };
-    let cache = generate(&model, &spec, &HookTensors::new()).unwrap().1;
+    let cache = generate(&model, &spec, &EditTensors::new()).unwrap().1;
     let values = pollster::block_on(cache.entries[0].values()).unwrap();
     assert_eq!(values, floats(cache.entries[0].tensor.clone().cast(DType::F32)));
 }

@@ -6,7 +6,7 @@ use burn::tensor::{
 };
 use tonoscope_core::{
     hooks::{
-        At, Branch, Change, Component, Dim, Edit, HookError, HookPoint, HookTensors, HookedModel, Hooks, Network, Site,
+        At, Branch, Change, Component, Dim, Edit, EditTensors, HookError, HookPoint, HookedModel, Hooks, Network, Site,
         Spec, Tensors, Time,
     },
     lens::{ReadsOut, lens_spec, logit_lens},
@@ -122,7 +122,7 @@ fn its_tensors_are_captured_with_the_names_of_their_axes() {
     let toy = toy();
     let plain = floats(toy.forward(&mut Hooks::none(), &[A, B]));
     let all = ["toy.embed", "toy.*.*", "toy.final_norm", "toy.logits"];
-    let mut hooks = toy.hooks(&spec(&all, vec![]), &HookTensors::new()).unwrap();
+    let mut hooks = toy.hooks(&spec(&all, vec![]), &EditTensors::new()).unwrap();
     assert_eq!(floats(toy.forward(&mut hooks, &[A, B])), plain);
     let cache = hooks.finish().unwrap();
     let dims = |name: &str| cache.get(name).unwrap().named_dims();
@@ -140,7 +140,7 @@ fn its_tensors_are_captured_with_the_names_of_their_axes() {
 fn it_is_edited_by_data_and_by_closures() {
     let toy = toy();
     let run = |edits: Vec<Edit>, closure: bool| {
-        let mut hooks = toy.hooks(&spec(&["toy.logits"], edits), &HookTensors::new()).unwrap();
+        let mut hooks = toy.hooks(&spec(&["toy.logits"], edits), &EditTensors::new()).unwrap();
         if closure {
             let hook = |x: Tensor<4>, at: &At<'_>| {
                 assert_eq!(at.rows[1].branch, Branch::Cond);
@@ -166,10 +166,10 @@ fn it_is_edited_by_data_and_by_closures() {
 fn activations_of_one_prompt_are_patched_into_another() {
     let toy = toy();
     let own = |tokens: &[usize]| floats(toy.forward(&mut Hooks::none(), &[tokens]));
-    let mut hooks = toy.hooks(&spec(&["toy.1.resid_post"], vec![]), &HookTensors::new()).unwrap();
+    let mut hooks = toy.hooks(&spec(&["toy.1.resid_post"], vec![]), &EditTensors::new()).unwrap();
     toy.forward(&mut hooks, &[A]);
     let (value, tensor) = hooks.finish().unwrap().get("toy.1.resid_post").unwrap().value("a").unwrap();
-    let tensors = HookTensors::from([("a".to_owned(), tensor)]);
+    let tensors = EditTensors::from([("a".to_owned(), tensor)]);
     let edit = Edit::new("toy.1.resid_post", Change::Replace { value });
     // The whole stream: what comes after is that of the other prompt.
     let mut hooks = toy.hooks(&spec(&[], vec![edit.clone()]), &tensors).unwrap();
@@ -185,7 +185,7 @@ fn activations_of_one_prompt_are_patched_into_another() {
 #[test]
 fn the_lens_reads_every_layer() {
     let toy = toy();
-    let mut hooks = toy.hooks(&lens_spec(&toy), &HookTensors::new()).unwrap();
+    let mut hooks = toy.hooks(&lens_spec(&toy), &EditTensors::new()).unwrap();
     let logits = floats(toy.forward(&mut hooks, &[A, B]));
     let layers = pollster::block_on(logit_lens(&toy, &hooks.finish().unwrap(), 3)).unwrap();
     assert_eq!((layers.len(), layers[0].len(), layers[0][0].len(), layers[0][0][0].len()), (LAYERS, 2, 1, 4));
@@ -202,12 +202,12 @@ fn the_lens_reads_every_layer() {
 fn names_that_it_does_not_have_are_errors() {
     let toy = toy();
     for name in ["toy.3.gate", "toy.0.gait", "tow.0.gate", "toy.*.x0"] {
-        let error = toy.hooks(&spec(&[], vec![Edit::zero(name)]), &HookTensors::new()).unwrap_err().to_string();
+        let error = toy.hooks(&spec(&[], vec![Edit::zero(name)]), &EditTensors::new()).unwrap_err().to_string();
         assert!(error.contains(&format!("no hook point `{name}`; the nearest is `toy.")), "{error}");
     }
     assert_eq!(toy.hook_point("toy.2.gate").unwrap().to_string(), "toy.2.gate");
     let edit = Edit::zero("toy.0.gate").positions(0..1);
-    let mut hooks = toy.hooks(&spec(&[], vec![edit]), &HookTensors::new()).unwrap();
+    let mut hooks = toy.hooks(&spec(&[], vec![edit]), &EditTensors::new()).unwrap();
     toy.forward(&mut hooks, &[A]);
     assert!(matches!(hooks.finish(), Err(HookError::NoPositions { .. })));
 }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use tonoscope_core::{
     hooks::{
-        Axis, Change, Component, Edit, EditFile, HookPoint, HookTensors, PointError, Scope, Selector, Site, Value,
+        Axis, Change, Component, Edit, EditFile, EditTensors, HookPoint, PointError, Scope, Selector, Site, Value,
         read_floats,
     },
     interventions::{Means, difference},
@@ -44,7 +44,7 @@ pub(crate) fn applied(file: &EditFile, how: EditRequest, known: &[HookPoint]) ->
 }
 
 /// The tensors of `file` on `device`.
-pub(crate) fn tensors(file: &EditFile, device: &Device) -> HookTensors {
+pub(crate) fn tensors(file: &EditFile, device: &Device) -> EditTensors {
     let float: DType = device.settings().float_dtype.into();
     let place = |(name, (values, shape)): (&String, &(Vec<f32>, [usize; 5]))| {
         let data = TensorData::new(values.clone(), *shape).convert_dtype(float);

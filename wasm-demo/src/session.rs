@@ -7,7 +7,7 @@ use serde_json::json;
 use tonoscope_backends::{DeviceInfo, Opened};
 use tonoscope_core::{
     checkpoint::Placement,
-    hooks::{Branch, Capture, EditFile, HookPoint, HookTensors, Hooks, Spec},
+    hooks::{Branch, Capture, EditFile, EditTensors, HookPoint, Hooks, Spec},
     models::musicgen::Step,
     readout::Readout,
 };
@@ -115,7 +115,7 @@ impl Session {
         let prompt = request.sequence(&self.loaded)?;
         let points = model.points();
         let mut spec = Spec { captures: request.captures()?, edits: vec![] };
-        let mut tensors = HookTensors::new();
+        let mut tensors = EditTensors::new();
         if let Some(how) = request.edits {
             spec.edits = direction::applied(self.edits()?, how, &points).map_err(failed)?;
             if !spec.edits.is_empty() {

@@ -15,7 +15,10 @@ use super::{
 };
 
 /// Tensors that edits take their values from, by name, in any rank up to five.
-pub type HookTensors = BTreeMap<String, Tensor<5>>;
+pub type EditTensors = BTreeMap<String, Tensor<5>>;
+
+/// [`EditTensors`] by its former name.
+pub type HookTensors = EditTensors;
 
 /// Rows and steps that a tensor at a hook point covers.
 #[derive(Debug, Clone)]
@@ -211,7 +214,7 @@ impl Units {
 }
 
 impl Resolved {
-    pub(crate) fn new(edit: &Edit, point: HookPoint, tensors: &HookTensors) -> Result<Self, HookError> {
+    pub(crate) fn new(edit: &Edit, point: HookPoint, tensors: &EditTensors) -> Result<Self, HookError> {
         let values = edit.change.value().map(|value| Values::new(value, point, tensors)).transpose()?;
         Ok(Self { edit: edit.clone(), values })
     }
@@ -363,7 +366,7 @@ pub(crate) fn check_prompts(edit: &Edit, values: Option<&Layout>, prompts: usize
 }
 
 impl Values {
-    fn new(value: &Value, point: HookPoint, tensors: &HookTensors) -> Result<Self, HookError> {
+    fn new(value: &Value, point: HookPoint, tensors: &EditTensors) -> Result<Self, HookError> {
         let tensor = tensors.get(&value.tensor).ok_or_else(|| HookError::no_tensor(value))?;
         let layout = Layout::new(value, tensor.dims(), point.time())?;
         Ok(Self { tensor: tensor.clone().permute(layout.order).reshape(layout.shape), layout })

@@ -115,7 +115,7 @@ impl From<&str> for Value {
     }
 }
 
-/// A tensor of an edit, of any rank up to five, as [`HookTensors`](super::HookTensors) keeps it.
+/// A tensor of an edit, of any rank up to five, as [`EditTensors`](super::EditTensors) keeps it.
 ///
 /// # Panics
 /// If `tensor` has more axes than five.

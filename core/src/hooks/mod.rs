@@ -17,7 +17,7 @@ mod run;
 mod site;
 mod spec;
 
-pub use block::HookTensors;
+pub use block::{EditTensors, HookTensors};
 pub use cache::{Cache, CaptureName, Captured};
 pub use closure::{At, HookOutput, Row};
 pub use edit::edit_tensor;

@@ -1,7 +1,7 @@
 //! What capturing, editing, patching and steering need of a model.
 
 use super::{
-    block::HookTensors,
+    block::EditTensors,
     point::{HookPoint, PointError},
     run::{HookError, Hooks},
     spec::Spec,
@@ -55,7 +55,7 @@ pub trait HookedModel {
     ///
     /// # Errors
     /// As [`Hooks::new`].
-    fn hooks<'a>(&self, spec: &Spec, tensors: &HookTensors) -> Result<Hooks<'a>, HookError> {
+    fn hooks<'a>(&self, spec: &Spec, tensors: &EditTensors) -> Result<Hooks<'a>, HookError> {
         Hooks::new(spec, &self.hook_points(), tensors)
     }
 }

@@ -9,7 +9,7 @@ use burn::tensor::Tensor;
 
 use super::{
     block::{
-        Extent, HookTensors, Layout, Prompts, Resolved, Rows, check_prompts, from_block, is_whole, positions, to_block,
+        EditTensors, Extent, Layout, Prompts, Resolved, Rows, check_prompts, from_block, is_whole, positions, to_block,
     },
     cache::{Cache, Captured, Recorder},
     closure::{At, Closure, HookOutput},
@@ -185,7 +185,7 @@ impl<'a> Hooks<'a> {
     ///
     /// # Errors
     /// [`HookError`] if a point, a tensor or a combination does not exist.
-    pub fn new(spec: &Spec, known: &[HookPoint], tensors: &HookTensors) -> Result<Self, HookError> {
+    pub fn new(spec: &Spec, known: &[HookPoint], tensors: &EditTensors) -> Result<Self, HookError> {
         let mut hooks = Self { known: known.to_vec(), ..Self::default() };
         for edit in &spec.edits {
             for point in edit.points.expand(known)? {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{InterventionError, Place};
 use crate::{
-    hooks::{Axis, Capture, Change, Edit, HookTensors, Hooks, Reduce, Scope, Selector, Spec, Value},
+    hooks::{Axis, Capture, Change, Edit, EditTensors, Hooks, Reduce, Scope, Selector, Spec, Value},
     models::musicgen::{Generate, MusicGen, Progress, Prompt},
 };
 
@@ -48,7 +48,7 @@ pub async fn self_patch(
     let points = Selector::point(place.point());
     let captures = vec![Capture { points: points.clone(), reduce: Reduce::Everything }];
     let known = model.points();
-    let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &known, &HookTensors::new())?;
+    let mut hooks = Hooks::new(&Spec { captures, edits: vec![] }, &known, &EditTensors::new())?;
     let halved = |half: usize| {
         move |progress: Progress| Progress { done: half * progress.total + progress.done, total: 2 * progress.total }
     };
@@ -63,7 +63,7 @@ pub async fn self_patch(
     let change = Change::Replace { value: Value { tensor: "own".to_owned(), axes } };
     let heads = place.head.map(|head| vec![head]);
     let edits = vec![Edit { points, scope: Scope { heads, ..Scope::default() }, change }];
-    let tensors = HookTensors::from([("own".to_owned(), own)]);
+    let tensors = EditTensors::from([("own".to_owned(), own)]);
     let mut hooks = Hooks::new(&Spec { captures: vec![], edits }, &known, &tensors)?;
     let second = halved(1);
     let patched = model.generate(&mut hooks, std::slice::from_ref(prompt), how, &mut |at| watch(second(at))).await?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Means, MeansError, control::random_direction, means::difference};
 use crate::{
-    hooks::{Axis, Branch, Change, Edit, HookError, HookPoint, HookTensors, Hooks, Scope, Selector, Site, Spec, Value},
+    hooks::{Axis, Branch, Change, Edit, EditTensors, HookError, HookPoint, Hooks, Scope, Selector, Site, Spec, Value},
     models::musicgen::{Generate, GenerateError, Lane, MusicGen, Progress, Sequence, SequenceKey, Text},
 };
 
@@ -222,7 +222,7 @@ impl Experiment {
         values: &Values,
         key: &SequenceKey,
         layers: usize,
-    ) -> (Vec<Sequence>, Spec, HookTensors) {
+    ) -> (Vec<Sequence>, Spec, EditTensors) {
         const FIRST: usize = 2;
         let alone = |index: usize| Lane { text: 0, ..Lane::alone(index, layers) };
         let zero = match self.feed {
@@ -232,7 +232,7 @@ impl Experiment {
         };
         let mut lanes = vec![alone(0), zero];
         let mut edits = vec![];
-        let mut tensors = HookTensors::new();
+        let mut tensors = EditTensors::new();
         for (number, job) in jobs.iter().enumerate() {
             let index = FIRST + number;
             let (Job::Place(place) | Job::Random(place, _)) = *job;

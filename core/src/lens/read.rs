@@ -4,7 +4,7 @@ use burn::tensor::{DType, ExecutionError, Int, Tensor, TensorData};
 
 use super::{LensError, Translators, check_layers};
 use crate::{
-    hooks::{Capture, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec, read_floats},
+    hooks::{Capture, EditTensors, HookPoint, Hooks, Reduce, Selector, Site, Spec, read_floats},
     metrics::log_softmax,
     models::musicgen::{Columns, DecoderState, DelayPattern, Generate, MusicGen, SequenceKey, Text, guided},
 };
@@ -62,7 +62,7 @@ impl<'a> Streams<'a> {
         let points: Vec<HookPoint> = (0..config.num_hidden_layers).map(|layer| Site::RESID_POST.of(layer)).collect();
         let capture = |&point: &HookPoint| Capture { points: Selector::point(point), reduce: Reduce::Everything };
         let spec = Spec { captures: points.iter().map(capture).collect(), edits: vec![] };
-        let mut hooks = Hooks::new(&spec, &model.decoder().points(), &HookTensors::new())?;
+        let mut hooks = Hooks::new(&spec, &model.decoder().points(), &EditTensors::new())?;
         let guided = how.guidance != 1.0;
         let columns = pattern.columns() - 1;
         let mut state = DecoderState::new(model.decoder(), &mut hooks, text, guided, columns);
