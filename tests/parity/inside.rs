@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use tonoscope_core::{
     hooks::{Branch, Hooks, Site},
     interventions::{Experiment, Feed, Means, Place, Technique, places, self_patch},
-    lens::{Streams, early_exit},
+    lens::{ResidualStreams, early_exit},
     models::musicgen::{MusicGen, Progress, Prompt, SequenceKey},
 };
 use tonoscope_tests::{Fixture, assert_close, devices, floats};
@@ -90,7 +90,7 @@ fn teacher_forced_layers_give_the_reference_logits_and_codes() {
         let mut worst: f64 = 0.0;
         for (index, prompt) in prompts(&fixture, "guitar.input_ids").iter().enumerate() {
             let text = model.encode_text(&mut Hooks::none(), std::slice::from_ref(&prompt.ids));
-            let streams = Streams::of(&model, &text, &clean[index], &how).unwrap();
+            let streams = ResidualStreams::of(&model, &text, &clean[index], &how).unwrap();
             let asked: Vec<usize> = (1..=layers).collect();
             let readings = pollster::block_on(streams.readings(&prompt.key, &asked, None, 3)).unwrap();
             for (layer, reading) in readings.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! `DecoderLens`: what each layer of the decoder already knows.
 //!
 //! [`early_exit`] lets the model stop after a layer and go on by itself, so that every depth writes its own music.
-//! [`Streams`] reads every layer of one run, along the tokens of the whole model, through the final norm and heads
+//! [`ResidualStreams`] reads every layer of one run, along the tokens of the whole model, through the final norm and heads
 //! (teacher-forced); with [`Translators`] it is the tuned lens. A *layer* is counted by how many have run: 1 to all.
 //!
 //! Sources: Vélez Vásquez et al., "Exploring the Inner Mechanisms of Large Generative Music Models", ISMIR 2024, section 3;
@@ -19,7 +19,9 @@ use std::ops::ControlFlow;
 use burn::tensor::ExecutionError;
 
 pub use logit::{ReadsOut, lens_spec, logit_lens};
-pub use read::{LayerReading, Streams, TokenReading};
+/// [`ResidualStreams`] by its former name.
+pub use read::ResidualStreams as Streams;
+pub use read::{LayerReading, ResidualStreams, TokenReading};
 pub use similarity::self_similarity;
 pub use translate::{Origin, TranslatorFile, Translators};
 #[cfg(not(target_arch = "wasm32"))]

@@ -34,7 +34,7 @@ pub struct LayerReading {
 }
 
 /// Residual streams after every layer along given tokens: one pass over them serves all readings.
-pub struct Streams<'a> {
+pub struct ResidualStreams<'a> {
     model: &'a MusicGen,
     how: &'a Generate,
     codes: &'a [Vec<u32>],
@@ -43,7 +43,7 @@ pub struct Streams<'a> {
     after: Vec<Tensor<3>>,
 }
 
-impl<'a> Streams<'a> {
+impl<'a> ResidualStreams<'a> {
     /// Runs the decoder once over `codes` (`[codebook][frame]`), which `model` wrote for the only text in `text`.
     ///
     /// # Errors

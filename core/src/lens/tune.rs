@@ -6,7 +6,7 @@ use burn::tensor::{DType, ExecutionError, Tensor};
 use linfa_linalg::cholesky::SolveC;
 use ndarray::{Array1, Array2, Axis};
 
-use super::{LensError, TranslatorFile, check_layers, read::Streams, translate::Origin};
+use super::{LensError, TranslatorFile, check_layers, read::ResidualStreams, translate::Origin};
 use crate::{
     hooks::read_floats,
     models::musicgen::{Generate, MusicGen, Text},
@@ -80,7 +80,7 @@ impl Tuning {
         codes: &[Vec<u32>],
         how: &Generate,
     ) -> Result<(), LensError> {
-        let streams = Streams::of(model, text, codes, how)?;
+        let streams = ResidualStreams::of(model, text, codes, how)?;
         let all = model.config().decoder.num_hidden_layers;
         let flat = |layer: usize| {
             let stream = streams.after(layer).cast(DType::F32);
