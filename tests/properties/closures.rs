@@ -11,7 +11,9 @@ use tonoscope_core::{
         Site, Spec,
     },
     models::{
-        musicgen::{Generate, GenerateError, Lane, MusicGen, MusicgenFiles, Prompt, Sampling, SequenceKey, Window},
+        musicgen::{
+            Generate, GenerateError, MusicGen, MusicgenFiles, Prompt, RowSharing, Sampling, SequenceKey, Window,
+        },
         stable_audio::{InitialScale, SampleRequest, StableAudio, StableAudioFiles},
     },
 };
@@ -259,7 +261,8 @@ fn closures_name_prompts_of_the_run_and_work_where_rows_are_shared() {
     let (text, mut sequences) = model.sequences(&mut Hooks::none(), &[prompt(0)]);
     let layers = model.config().decoder.num_hidden_layers;
     sequences.push(sequences[0].clone());
-    sequences[1].lane = Lane { text: 0, fed_by: [0, 0], joins: [2, layers], ..Lane::alone(1, layers) };
+    sequences[1].lane =
+        RowSharing { text: 0, tokens_from: [0, 0], diverges_at: [2, layers], ..RowSharing::alone(1, layers) };
     let going_on = &mut |_| ControlFlow::Continue(());
     pollster::block_on(model.generate_sequences(&mut hooks, &text, &sequences, &how(3.0), going_on)).unwrap();
     assert_eq!(seen.take()[..2], [vec![0, 0], vec![0, 1, 0]]);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Means, MeansError, control::random_direction, means::difference};
 use crate::{
     hooks::{Axis, Branch, Change, Edit, EditTensors, HookError, HookPoint, Hooks, Scope, Selector, Site, Spec, Value},
-    models::musicgen::{Generate, GenerateError, Lane, MusicGen, Progress, Sequence, SequenceKey, Text},
+    models::musicgen::{Generate, GenerateError, MusicGen, Progress, RowSharing, Sequence, SequenceKey, Text},
 };
 
 /// Rows of a batch in the published code; row 0 of each feeds the others.
@@ -224,10 +224,10 @@ impl Experiment {
         layers: usize,
     ) -> (Vec<Sequence>, Spec, EditTensors) {
         const FIRST: usize = 2;
-        let alone = |index: usize| Lane { text: 0, ..Lane::alone(index, layers) };
+        let alone = |index: usize| RowSharing { text: 0, ..RowSharing::alone(index, layers) };
         let zero = match self.feed {
             // Its row is computed in full, so that it says something.
-            Feed::Clean => Lane { fed_by: [0, 0], ..alone(1) },
+            Feed::Clean => RowSharing { tokens_from: [0, 0], ..alone(1) },
             Feed::Own | Feed::Published => alone(1),
         };
         let mut lanes = vec![alone(0), zero];
@@ -238,15 +238,17 @@ impl Experiment {
             let (Job::Place(place) | Job::Random(place, _)) = *job;
             let place = self.places[place];
             let touched = |branch: Branch| self.branch.is_none_or(|only| only == branch);
-            let joins = |branch| if touched(branch) { place.layer } else { layers };
+            let diverges_at = |branch| if touched(branch) { place.layer } else { layers };
             lanes.push(match self.feed {
                 Feed::Own => alone(index),
-                Feed::Clean => {
-                    Lane { fed_by: [0, 0], joins: [joins(Branch::Cond), joins(Branch::Uncond)], ..alone(index) }
-                }
+                Feed::Clean => RowSharing {
+                    tokens_from: [0, 0],
+                    diverges_at: [diverges_at(Branch::Cond), diverges_at(Branch::Uncond)],
+                    ..alone(index)
+                },
                 Feed::Published => {
                     let first = FIRST + number / self.published_rows * self.published_rows;
-                    Lane { fed_by: [first, index], ..alone(index) }
+                    RowSharing { tokens_from: [first, index], ..alone(index) }
                 }
             });
             let (name, tensor) = values.of(job, place);

@@ -29,7 +29,9 @@ pub use tune::{TuneError, Tuning};
 
 use crate::{
     hooks::{HookError, Hooks},
-    models::musicgen::{Generate, GenerateError, Generation, Lane, MusicGen, Progress, Sequence, SequenceKey, Text},
+    models::musicgen::{
+        Generate, GenerateError, Generation, MusicGen, Progress, RowSharing, Sequence, SequenceKey, Text,
+    },
 };
 
 /// Layers that cannot be read.
@@ -105,7 +107,7 @@ pub async fn early_exit(
     let mut sequences = Vec::with_capacity(keys.len() * layers.len());
     for (text, key) in keys.iter().enumerate() {
         for &depth in layers {
-            let lane = Lane { text, depth, ..Lane::alone(sequences.len(), depth) };
+            let lane = RowSharing { text, depth, ..RowSharing::alone(sequences.len(), depth) };
             sequences.push(Sequence { lane, key: key.clone(), start: vec![] });
         }
     }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::ExecutionError;
 
-use super::{DelayPattern, Lane, MusicGen, Sampling, SequenceKey, Text, window::Run};
+use super::{DelayPattern, MusicGen, RowSharing, Sampling, SequenceKey, Text, window::Run};
 use crate::{
     hooks::{HookError, Hooks},
     models::t5::TokenIds,
@@ -57,7 +57,7 @@ pub struct Generate {
 #[derive(Debug, Clone)]
 pub struct Sequence {
     /// Its text, its layers, and what it shares with others of the batch.
-    pub lane: Lane,
+    pub lane: RowSharing,
     /// Key of its random numbers.
     pub key: SequenceKey,
     /// Codes to continue, `[codebook][frame]`; empty: from the beginning. Of one length within a batch.

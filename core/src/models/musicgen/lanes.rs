@@ -10,22 +10,25 @@ use burn::tensor::{Device, Int, Tensor};
 
 /// One sequence of a batch, and what it shares with another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lane {
+pub struct RowSharing {
     /// Index of its text among those of the batch.
     pub text: usize,
     /// Layers that run; norm and heads read the residual stream after the last of them.
     pub depth: usize,
-    /// Sequences whose tokens its conditional and its unconditional row see; its own index: it goes on by itself.
-    pub fed_by: [usize; 2],
-    /// First layer in which its conditional and its unconditional row differ from those of the sequence that feeds them;
-    /// below, that sequence's row stands for both. 0: nothing is shared; at `depth` or above: everything is.
-    pub joins: [usize; 2],
+    /// Which sequence supplies the tokens for its conditional and its unconditional row. Its own index means free-running.
+    pub tokens_from: [usize; 2],
+    /// First layer in which its conditional and its unconditional row differ from those of the sequence that supplies their
+    /// tokens; below, that sequence's row stands for both. 0: nothing is shared; at `depth` or above: everything is.
+    pub diverges_at: [usize; 2],
 }
 
-impl Lane {
+/// [`RowSharing`] by its former name.
+pub type Lane = RowSharing;
+
+impl RowSharing {
     /// Sequence `index` with the text of that index: all `layers` run, on tokens of its own.
     pub fn alone(index: usize, layers: usize) -> Self {
-        Self { text: index, depth: layers, fed_by: [index; 2], joins: [0; 2] }
+        Self { text: index, depth: layers, tokens_from: [index; 2], diverges_at: [0; 2] }
     }
 }
 
@@ -104,36 +107,36 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(lanes: &[Lane], branches: usize, layers: usize) -> Self {
+    fn new(lanes: &[RowSharing], branches: usize, layers: usize) -> Self {
         for lane in lanes {
-            for branch in (0..branches).filter(|&branch| lane.joins[branch] > 0) {
-                let other = &lanes[lane.fed_by[branch]];
-                let whole = other.joins[branch] == 0 && other.depth >= lane.depth && other.text == lane.text;
+            for branch in (0..branches).filter(|&branch| lane.diverges_at[branch] > 0) {
+                let other = &lanes[lane.tokens_from[branch]];
+                let whole = other.diverges_at[branch] == 0 && other.depth >= lane.depth && other.text == lane.text;
                 assert!(whole, "{lane:?} shares branch {branch} with {other:?}, which is not computed alone");
             }
         }
         let depth = |sequence: usize| lanes[sequence].depth.min(layers);
-        let joins = |(branch, sequence): (usize, usize)| lanes[sequence].joins[branch];
+        let diverges_at = |(branch, sequence): (usize, usize)| lanes[sequence].diverges_at[branch];
         let all = (0..branches).flat_map(|branch| (0..lanes.len()).map(move |sequence| (branch, sequence)));
-        let rows: Vec<_> = all.filter(|&row| joins(row) < depth(row.1).max(1)).collect();
+        let rows: Vec<_> = all.filter(|&row| diverges_at(row) < depth(row.1).max(1)).collect();
         let row_of = |branch: usize, sequence: usize| {
             let own = rows.iter().position(|&row| row == (branch, sequence));
-            own.or_else(|| rows.iter().position(|&row| row == (branch, lanes[sequence].fed_by[branch])))
+            own.or_else(|| rows.iter().position(|&row| row == (branch, lanes[sequence].tokens_from[branch])))
         };
         let (mut boundaries, mut left) = (vec![], vec![]);
-        let mut before: Vec<usize> = (0..rows.len()).filter(|&row| joins(rows[row]) == 0).collect();
+        let mut before: Vec<usize> = (0..rows.len()).filter(|&row| diverges_at(rows[row]) == 0).collect();
         for layer in 0..=layers {
             let position = |row: Option<usize>| before.iter().position(|&other| Some(other) == row);
             let leave: Vec<usize> = (0..before.len()).filter(|&at| depth(rows[before[at]].1) == layer).collect();
             left.extend(leave.iter().map(|&at| before[at]));
             let (mut stay, mut active) = (vec![], vec![]);
             for (row, &(branch, sequence)) in rows.iter().enumerate() {
-                let joins = lanes[sequence].joins[branch];
-                if depth(sequence) <= layer || joins > layer {
+                let diverges_at = lanes[sequence].diverges_at[branch];
+                if depth(sequence) <= layer || diverges_at > layer {
                     continue;
                 }
-                let parts = joins == layer && layer > 0;
-                let from = if parts { row_of(branch, lanes[sequence].fed_by[branch]) } else { Some(row) };
+                let parts = diverges_at == layer && layer > 0;
+                let from = if parts { row_of(branch, lanes[sequence].tokens_from[branch]) } else { Some(row) };
                 stay.push(position(from).expect("a row parts from one that is computed"));
                 active.push(row);
             }
@@ -149,7 +152,7 @@ impl Plan {
 impl Layout {
     /// # Panics
     /// If a sequence shares with one that itself shares, or that has another text or fewer layers: a bug of the caller.
-    pub(super) fn new(lanes: &[Lane], branches: usize, layers: usize, device: &Device) -> Self {
+    pub(super) fn new(lanes: &[RowSharing], branches: usize, layers: usize, device: &Device) -> Self {
         let Plan { rows, boundaries, left, read } = Plan::new(lanes, branches, layers);
         let whole = |[_, _, active]: &[Vec<usize>; 3]| active.is_empty() || active.len() == rows.len();
         let even = rows.len() == branches * lanes.len() && boundaries.iter().all(whole);
@@ -233,7 +236,7 @@ impl Layout {
 mod tests {
     use super::*;
 
-    fn active(lanes: &[Lane], layers: usize) -> Vec<Vec<(usize, usize)>> {
+    fn active(lanes: &[RowSharing], layers: usize) -> Vec<Vec<(usize, usize)>> {
         let plan = Plan::new(lanes, 2, layers);
         let named = |[_, _, active]: &[Vec<usize>; 3]| active.iter().map(|&row| plan.rows[row]).collect();
         plan.boundaries[..layers].iter().map(named).collect()
@@ -241,16 +244,16 @@ mod tests {
 
     #[test]
     fn what_is_alone_is_in_every_layer() {
-        let lanes = [Lane::alone(0, 2), Lane::alone(1, 2)];
+        let lanes = [RowSharing::alone(0, 2), RowSharing::alone(1, 2)];
         let all = vec![(0, 0), (0, 1), (1, 0), (1, 1)];
         assert_eq!(active(&lanes, 2), vec![all.clone(), all]);
     }
 
     #[test]
     fn shallow_sequences_leave_and_sharing_ones_part_from_theirs() {
-        let clean = Lane::alone(0, 3);
-        let shallow = Lane { depth: 1, fed_by: [1, 1], ..clean.clone() };
-        let changed = Lane { fed_by: [0, 0], joins: [2, 3], ..clean.clone() };
+        let clean = RowSharing::alone(0, 3);
+        let shallow = RowSharing { depth: 1, tokens_from: [1, 1], ..clean.clone() };
+        let changed = RowSharing { tokens_from: [0, 0], diverges_at: [2, 3], ..clean.clone() };
         let lanes = [clean, shallow, changed];
         assert_eq!(
             active(&lanes, 3),

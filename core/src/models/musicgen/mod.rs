@@ -21,7 +21,7 @@ use burn::{
 pub use config::{DecoderActivation, DecoderConfig, GenerationConfig, MusicgenConfig};
 pub use decoder::{Columns, Decoder};
 pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Sequence, Step, Tie, Window};
-pub use lanes::Lane;
+pub use lanes::{Lane, RowSharing};
 #[cfg(not(target_arch = "wasm32"))]
 pub use load::{Layout, MusicgenFiles};
 pub use pattern::DelayPattern;
@@ -154,7 +154,7 @@ impl MusicGen {
         let text = self.encode_text(hooks, &ids);
         let layers = self.config.decoder.num_hidden_layers;
         let sequence = |(index, prompt): (usize, &Prompt)| Sequence {
-            lane: Lane::alone(index, layers),
+            lane: RowSharing::alone(index, layers),
             key: prompt.key.clone(),
             start: prompt.start.clone(),
         };

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::{
     Decoder,
-    lanes::{Lane, Layout, indices},
+    lanes::{Layout, RowSharing, indices},
 };
 use crate::{
     hooks::{AttnSite, Hooks, Site},
@@ -55,7 +55,7 @@ impl DecoderState {
     /// ones first.
     pub fn new(decoder: &Decoder, hooks: &mut Hooks, text: &Text, guided: bool, capacity: usize) -> Self {
         let layers = decoder.config().num_hidden_layers;
-        let lanes: Vec<Lane> = (0..text.mask.len()).map(|index| Lane::alone(index, layers)).collect();
+        let lanes: Vec<RowSharing> = (0..text.mask.len()).map(|index| RowSharing::alone(index, layers)).collect();
         Self::of_lanes(decoder, hooks, text, &lanes, guided, capacity)
     }
 
@@ -64,7 +64,7 @@ impl DecoderState {
         decoder: &Decoder,
         hooks: &mut Hooks,
         text: &Text,
-        lanes: &[Lane],
+        lanes: &[RowSharing],
         guided: bool,
         capacity: usize,
     ) -> Self {
@@ -190,7 +190,7 @@ fn cross_states(
     decoder: &Decoder,
     hooks: &mut Hooks,
     text: &Text,
-    lanes: &[Lane],
+    lanes: &[RowSharing],
     layout: &Layout,
 ) -> Vec<Option<CrossState>> {
     let device = decoder.device();

@@ -89,7 +89,7 @@ impl Run<'_> {
         let pad = self.model.config().decoder.pad_token_id;
         let mut flat = Vec::with_capacity(rows.len() * pattern.codebooks * (to - from));
         for &(branch, sequence) in rows {
-            let seen = &codes[self.sequences[sequence].lane.fed_by[branch]];
+            let seen = &codes[self.sequences[sequence].lane.tokens_from[branch]];
             let columns: Vec<Vec<u32>> = (from..to).map(|column| pattern.column(seen, column, pad)).collect();
             for codebook in 0..pattern.codebooks {
                 flat.extend(columns.iter().map(|column| i64::from(column[codebook])));
@@ -134,7 +134,7 @@ impl Run<'_> {
         let sites = [Site::Embed, Site::ResidPost, Site::FinalNorm];
         // Whatever they share, each sequence by itself, so that a layer's tensor holds all of them.
         let deepest = self.sequences.iter().map(|sequence| sequence.lane.depth).max().unwrap_or(0);
-        let alone = |lane: Lane| Lane { depth: deepest, joins: [0; 2], ..lane };
+        let alone = |lane: Lane| Lane { depth: deepest, diverges_at: [0; 2], ..lane };
         let lanes: Vec<Lane> = self.lanes().into_iter().map(alone).collect();
         let watched = points.iter().copied().filter(|point| {
             let runs = point.layer.is_none_or(|layer| layer < deepest);
