@@ -19,7 +19,7 @@ pub(crate) struct Measured {
 /// Mean of `values` with its 95 % interval; gaps where there is none.
 pub(crate) fn spread(values: &[f64]) -> (f64, Option<(f64, f64)>) {
     match mean_interval(values, 0.95, 2000, 42) {
-        Some(of) => (of.mean, (values.len() > 1).then_some((of.low, of.high))),
+        Some(of) => (of.mean, of.ends()),
         None => (f64::NAN, None),
     }
 }

@@ -122,7 +122,8 @@ mod tests {
         let intervals = decisions.intervals(0.95, 500, 1);
         let accuracy = intervals.accuracy.unwrap();
         assert_eq!(accuracy.mean, scores.accuracy.unwrap());
-        assert!(accuracy.low < accuracy.mean && accuracy.mean < accuracy.high);
+        let (low, high) = accuracy.ends().unwrap();
+        assert!(low < accuracy.mean && accuracy.mean < high);
         // A cluster that is drawn twice counts twice.
         let twice: Vec<u32> = vec![2; 20];
         assert_eq!(decisions.counted(&twice), scores);

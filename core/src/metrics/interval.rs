@@ -8,18 +8,37 @@ use rand_chacha::{
 /// A mean between the ends of its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Interval {
-    /// Lower end.
-    pub low: f64,
+    /// Lower end; `None` where a single observation says nothing of its spread.
+    pub low: Option<f64>,
     /// The mean.
     pub mean: f64,
-    /// Upper end.
-    pub high: f64,
+    /// Upper end, as the lower one.
+    pub high: Option<f64>,
+}
+
+impl Interval {
+    /// Both ends.
+    pub fn ends(&self) -> Option<(f64, f64)> {
+        self.low.zip(self.high)
+    }
+
+    /// `means`, of resamples of `observations` observations, as the interval of `mean`.
+    fn new(mean: f64, mut means: Vec<f64>, observations: usize, level: f64) -> Self {
+        if observations < 2 {
+            // Every resample is the same.
+            return Self { low: None, mean, high: None };
+        }
+        means.sort_by(f64::total_cmp);
+        let outside = (1.0 - level) / 2.0;
+        Self { low: quantile(&means, outside), mean, high: quantile(&means, 1.0 - outside) }
+    }
 }
 
 /// The mean of `values` with its percentile bootstrap interval at `level`, such as 0.95.
 ///
 /// `resamples` (2000 is usual) times, as many values are drawn with replacement and averaged; the ends are quantiles of
-/// these means. The same `seed` gives the same interval on every machine. `None` if there is no value.
+/// these means. The same `seed` gives the same interval on every machine. `None` if there is no value; a single value has
+/// no interval.
 ///
 /// # Source
 /// Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
@@ -28,13 +47,8 @@ pub fn mean_interval(values: &[f64], level: f64, resamples: usize, seed: u64) ->
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let count = values.len() as u64;
     let mut draw = || values[((u128::from(generator.next_u64()) * u128::from(count)) >> 64) as usize];
-    let mut means: Vec<f64> =
-        (0..resamples).map(|_| (0..values.len()).map(|_| draw()).sum::<f64>() / count as f64).collect();
-    means.sort_by(f64::total_cmp);
-    let outside = (1.0 - level) / 2.0;
-    let low = quantile(&means, outside).unwrap_or(mean);
-    let high = quantile(&means, 1.0 - outside).unwrap_or(mean);
-    Some(Interval { low, mean, high })
+    let means = (0..resamples).map(|_| (0..values.len()).map(|_| draw()).sum::<f64>() / count as f64).collect();
+    Some(Interval::new(mean, means, values.len(), level))
 }
 
 /// Percentile bootstrap intervals at `level` of several numbers about observations that come in clusters, such as the sounds
@@ -42,7 +56,7 @@ pub fn mean_interval(values: &[f64], level: f64, resamples: usize, seed: u64) ->
 ///
 /// `numbers` is told how many times each of the `clusters` clusters was drawn, and says what comes out; a number that is
 /// `None` of a draw, such as the recall of a class that was not drawn, is left out there. The first call is told that each
-/// was drawn once: these are the means, and what is `None` then stays so.
+/// was drawn once: these are the means, and what is `None` then stays so. A single cluster has no interval.
 ///
 /// # Source
 /// Field and Welsh, "Bootstrapping clustered data", Journal of the Royal Statistical Society B 69(3), 2007.
@@ -66,16 +80,10 @@ pub fn cluster_intervals<const N: usize>(
             all.extend(number);
         }
     }
-    let outside = (1.0 - level) / 2.0;
     let mut drawn = drawn.into_iter();
     found.map(|mean| {
-        let mut all = drawn.next().unwrap_or_default();
-        all.sort_by(f64::total_cmp);
-        mean.map(|mean| Interval {
-            low: quantile(&all, outside).unwrap_or(mean),
-            mean,
-            high: quantile(&all, 1.0 - outside).unwrap_or(mean),
-        })
+        let all = drawn.next().unwrap_or_default();
+        mean.map(|mean| Interval::new(mean, all, clusters, level))
     })
 }
 
@@ -103,8 +111,9 @@ mod tests {
         let interval = mean_interval(&values, 0.95, 2000, 1).unwrap();
         // Standard error of the mean: √((20² − 1) / 12 / 400) = 0.2883; the bootstrap of 2000 is good to a few per cent.
         assert!((interval.mean - 9.5).abs() < 1e-12);
-        assert!((interval.high - interval.mean - 1.96 * 0.2883).abs() < 0.04, "{interval:?}");
-        assert!((interval.mean - interval.low - 1.96 * 0.2883).abs() < 0.04, "{interval:?}");
+        let (low, high) = interval.ends().unwrap();
+        assert!((high - interval.mean - 1.96 * 0.2883).abs() < 0.04, "{interval:?}");
+        assert!((interval.mean - low - 1.96 * 0.2883).abs() < 0.04, "{interval:?}");
     }
 
     #[test]
@@ -119,8 +128,9 @@ mod tests {
         let mean = mean.unwrap();
         // Standard error: √((10² − 1) / 12 / 50) = 0.4062.
         assert!((mean.mean - 4.5).abs() < 1e-12 && none.is_none());
-        assert!((mean.high - mean.mean - 1.96 * 0.4062).abs() < 0.06, "{mean:?}");
-        assert!((mean.mean - mean.low - 1.96 * 0.4062).abs() < 0.06, "{mean:?}");
+        let (low, high) = mean.ends().unwrap();
+        assert!((high - mean.mean - 1.96 * 0.4062).abs() < 0.06, "{mean:?}");
+        assert!((mean.mean - low - 1.96 * 0.4062).abs() < 0.06, "{mean:?}");
     }
 
     #[test]
@@ -129,6 +139,16 @@ mod tests {
         assert_eq!(mean_interval(&values, 0.95, 100, 7), mean_interval(&values, 0.95, 100, 7));
         assert_ne!(mean_interval(&values, 0.95, 100, 7), mean_interval(&values, 0.95, 100, 8));
         assert_eq!(mean_interval(&[], 0.95, 100, 7), None);
-        assert_eq!(mean_interval(&[2.0], 0.95, 100, 7), Some(Interval { low: 2.0, mean: 2.0, high: 2.0 }));
+    }
+
+    #[test]
+    fn one_observation_has_a_mean_and_no_interval() {
+        assert_eq!(mean_interval(&[2.0], 0.95, 100, 7), Some(Interval { low: None, mean: 2.0, high: None }));
+        let [one] = cluster_intervals(1, 0.95, 100, 7, |times| [Some(f64::from(times[0]))]);
+        assert_eq!(one, Some(Interval { low: None, mean: 1.0, high: None }));
+        let json = serde_json::to_string(&one.unwrap()).unwrap();
+        assert_eq!(json, r#"{"low":null,"mean":1.0,"high":null}"#);
+        let [two] = cluster_intervals(2, 0.95, 100, 7, |times| [Some(f64::from(times[0]))]);
+        assert_eq!(two.unwrap().ends(), Some((0.0, 2.0)));
     }
 }

@@ -96,7 +96,7 @@ fn trajectory(name: &str, unit: &ConceptUnit, folder: &OutputFolder) -> Result<(
 }
 
 fn point(step: usize, (value, interval): Number) -> (f64, f64, Option<(f64, f64)>) {
-    (step as f64, value.unwrap_or(f64::NAN), interval.map(|of| (of.low, of.high)))
+    (step as f64, value.unwrap_or(f64::NAN), interval.and_then(|of| of.ends()))
 }
 
 /// The plane at every step, as pictures and as an animation; without steps the notes alone.
@@ -159,7 +159,7 @@ fn draw_summary(finished: &Finished<'_>, summary: &[SummaryRow], folder: &Output
         points: summary
             .iter()
             .filter(|row| row.class_model_type == classifier.name())
-            .map(|row| (row.diff_step as f64, row.balanced_acc, Some((row.balanced_acc_low, row.balanced_acc_high))))
+            .map(|row| (row.diff_step as f64, row.balanced_acc, row.balanced_acc_low.zip(row.balanced_acc_high)))
             .collect(),
     };
     let classifiers = &finished.plan.settings.classifiers;
@@ -244,8 +244,8 @@ fn routes(finished: &Finished<'_>, folder: &OutputFolder) -> Result<()> {
         }
         let points = by_step.into_iter().map(|(step, values)| {
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            let interval = tonoscope_core::metrics::mean_interval(&values, 0.95, 2000, 0).filter(|_| values.len() > 1);
-            (step as f64, mean, interval.map(|of| (of.low, of.high)))
+            let interval = tonoscope_core::metrics::mean_interval(&values, 0.95, 2000, 0);
+            (step as f64, mean, interval.and_then(|of| of.ends()))
         });
         Series { name: (*name).to_owned(), points: points.collect() }
     };

@@ -13,7 +13,7 @@ use super::{
     plan::{Classifier, ProbePlan},
     unit::{ClassifierResult, ConceptUnit, Judged},
 };
-use crate::{files::OutputFolder, tables::Table, units::Units};
+use crate::{files::OutputFolder, json_path, tables::Table, units::Units};
 
 /// Draws and seed of intervals over concepts.
 const BOOTSTRAP: (usize, u64) = (2000, 0);
@@ -78,8 +78,9 @@ pub(super) struct SummaryRow {
     pub(super) majority_baseline: f64,
     pub(super) concepts_above_baseline: usize,
     pub(super) balanced_acc: f64,
-    pub(super) balanced_acc_low: f64,
-    pub(super) balanced_acc_high: f64,
+    /// `None` of one concept.
+    pub(super) balanced_acc_low: Option<f64>,
+    pub(super) balanced_acc_high: Option<f64>,
     pub(super) auroc: f64,
 }
 
@@ -124,7 +125,7 @@ impl<'a> Finished<'a> {
 
     fn row(&self, concept: &'a str, of: &ClassifierResult, step: usize, judged: &Judged) -> ResultRow<'_> {
         let BinaryScores { accuracy, tpr, tnr, balanced_accuracy, auroc } = judged.scores;
-        let ends = |interval: Option<Interval>| (interval.map(|of| of.low), interval.map(|of| of.high));
+        let ends = |interval: Option<Interval>| (interval.and_then(|of| of.low), interval.and_then(|of| of.high));
         let (acc_low, acc_high) = ends(judged.intervals.accuracy);
         let (balanced_acc_low, balanced_acc_high) = ends(judged.intervals.balanced_accuracy);
         let (auroc_low, auroc_high) = ends(judged.intervals.auroc);
@@ -231,8 +232,8 @@ fn write_notes(finished: &Finished<'_>, folder: &OutputFolder) -> Result<()> {
                 positives: judged.positives,
                 negatives: judged.negatives,
                 acc: judged.scores.accuracy,
-                acc_low: judged.intervals.accuracy.map(|of| of.low),
-                acc_high: judged.intervals.accuracy.map(|of| of.high),
+                acc_low: judged.intervals.accuracy.and_then(|of| of.low),
+                acc_high: judged.intervals.accuracy.and_then(|of| of.high),
                 balanced_acc: judged.scores.balanced_accuracy,
                 auroc: judged.scores.auroc,
                 majority_baseline: judged.baseline,
@@ -286,7 +287,7 @@ fn report(
         .collect();
     if as_json {
         let rows: Vec<ResultRow<'_>> = finished.rows().collect();
-        let all = json!({"out": folder.path(), "results": rows, "summary": summary, "without_classifiers": obstacles});
+        let all = json!({"out": json_path::shown(folder.path()), "results": rows, "summary": summary, "without_classifiers": obstacles});
         writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
         return Ok(());
     }
@@ -309,7 +310,10 @@ fn report(
             judged.map_or(0, |of| of.positives + of.negatives),
             shown(judged.and_then(|of| of.scores.accuracy)),
             shown(judged.and_then(|of| of.baseline)),
-            balanced.map_or("-".to_owned(), |of| format!("{:.3} ({:.3} to {:.3})", of.mean, of.low, of.high)),
+            balanced.map_or("-".to_owned(), |of| match of.ends() {
+                Some((low, high)) => format!("{:.3} ({low:.3} to {high:.3})", of.mean),
+                None => format!("{:.3}", of.mean),
+            }),
             shown(judged.and_then(|of| of.scores.auroc)),
         )?;
     }

@@ -32,8 +32,9 @@ pub(in super::super) struct Summary {
     pub(in super::super) effect_desired: Option<f64>,
     /// `−KL`
     pub(in super::super) precision: f64,
-    pub(in super::super) precision_low: f64,
-    pub(in super::super) precision_high: f64,
+    /// Ends of intervals are `None` of one prompt, which says nothing of others.
+    pub(in super::super) precision_low: Option<f64>,
+    pub(in super::super) precision_high: Option<f64>,
     /// Mean effect of random directions of the same norm.
     pub(in super::super) random_effect: Option<f64>,
     pub(in super::super) random_low: Option<f64>,
@@ -62,8 +63,8 @@ pub(super) struct CategoryRow {
     site: String,
     pairs: usize,
     effect: f64,
-    effect_low: f64,
-    effect_high: f64,
+    effect_low: Option<f64>,
+    effect_high: Option<f64>,
     effect_original: f64,
     effect_desired: f64,
     precision: f64,
@@ -118,7 +119,7 @@ impl Gathered {
         let totals: Vec<f64> = self.effects.iter().map(|effect| effect.total()).collect();
         let effect = interval(&totals);
         let precisions: Vec<f64> = self.kl.iter().map(|kl| -kl).collect();
-        let nan = Interval { low: f64::NAN, mean: f64::NAN, high: f64::NAN };
+        let nan = Interval { low: None, mean: f64::NAN, high: None };
         let precision = interval(&precisions).unwrap_or(nan);
         let random = interval(&self.random);
         let permuted: Vec<f64> = self.permuted.iter().map(|sum| sum / totals.len() as f64).collect();
@@ -135,24 +136,24 @@ impl Gathered {
             head: place.head,
             prompts: self.kl.len(),
             effect: effect.map(|of| of.mean),
-            effect_low: effect.map(|of| of.low),
-            effect_high: effect.map(|of| of.high),
+            effect_low: effect.and_then(|of| of.low),
+            effect_high: effect.and_then(|of| of.high),
             effect_original: effect.map(|_| mean(self.effects.iter().map(|effect| effect.original))),
             effect_desired: effect.map(|_| mean(self.effects.iter().map(|effect| effect.desired))),
             precision: precision.mean,
             precision_low: precision.low,
             precision_high: precision.high,
             random_effect: random.map(|of| of.mean),
-            random_low: random.map(|of| of.low),
-            random_high: random.map(|of| of.high),
+            random_low: random.and_then(|of| of.low),
+            random_high: random.and_then(|of| of.high),
             random_precision: random.map(|_| -mean(self.random_kl.iter().copied())),
             permuted_effect: (!permuted.is_empty()).then(|| mean(permuted.iter().copied())),
             permutation_p: effect
                 .filter(|_| !permuted.is_empty())
                 .map(|of| (above(of.mean) + 1) as f64 / (permuted.len() + 1) as f64),
             second_effect: second.map(|of| of.mean),
-            second_low: second.map(|of| of.low),
-            second_high: second.map(|of| of.high),
+            second_low: second.and_then(|of| of.low),
+            second_high: second.and_then(|of| of.high),
             second_random_effect: (!self.second_random.is_empty()).then(|| mean(self.second_random.iter().copied())),
         }
     }
