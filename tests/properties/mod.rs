@@ -5,6 +5,7 @@ mod batches;
 mod closures;
 mod diffusion_hooks;
 mod hooks;
+mod means;
 mod own_model;
 mod published;
 mod training;

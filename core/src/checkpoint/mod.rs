@@ -26,6 +26,7 @@ pub(crate) use folder::{open_folder, open_named_folder};
 pub(crate) use json::read_json;
 pub(crate) use matrix::StoredMatrix;
 pub use matrix::{LayerNormRows, MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
+pub(crate) use numbers::finite_numbers;
 pub use numbers::read_numbers;
 pub use pytorch::PyTorchFile;
 pub use safetensors::SafetensorsFile;

@@ -17,6 +17,10 @@ use super::{
     matrix::{LayerNormRows, MatrixPacker, MatrixValues, StoredMatrix},
 };
 
+/// Most numbers of a model in training, which takes five times their memory: 10 GB.
+#[cfg(feature = "training")]
+const MOST_IN_TRAINING: usize = 1 << 29;
+
 /// Where the weights of a model go, and in which form.
 #[derive(Debug, Clone)]
 pub struct Placement {
@@ -49,7 +53,11 @@ struct Shared {
 
 enum Origin {
     Checkpoint(Box<dyn Source>),
-    Random { seed: u64 },
+    Random {
+        seed: u64,
+        /// Numbers that may be drawn.
+        most: usize,
+    },
     Given(BTreeMap<String, GivenTensor>),
 }
 
@@ -73,7 +81,14 @@ impl Weights {
     /// Draws every tensor at random: matrices and kernels normal with variance `1 / fan_in`, vectors called `weight`
     /// one, other vectors zero. A tensor depends on `seed` and its own name only.
     pub fn random(seed: u64, placement: Placement) -> Self {
-        Self::from_origin(Origin::Random { seed }, placement)
+        Self::from_origin(Origin::Random { seed, most: usize::MAX }, placement)
+    }
+
+    /// As [`Self::random`], on `device`, of a model that a file of settings describes: one of more than
+    /// half a billion numbers is refused before they are drawn.
+    #[cfg(feature = "training")]
+    pub fn for_training(device: &Device) -> Self {
+        Self::from_origin(Origin::Random { seed: 0, most: MOST_IN_TRAINING }, Placement::plain(device))
     }
 
     /// Hands out the tensors that are `given`, by their names in a checkpoint: what a model makes of them is differentiable
@@ -202,8 +217,12 @@ impl Weights {
     }
 
     fn raw(&self, name: &str, shape: &[usize]) -> Result<Option<RawTensor<'_>>, LoadError> {
-        let Origin::Checkpoint(source) = &self.shared.origin else { return Ok(None) };
         let key = self.key(name);
+        let source = match &self.shared.origin {
+            Origin::Checkpoint(source) => source,
+            Origin::Random { most, .. } => return self.count(&key, shape, *most).map(|()| None),
+            Origin::Given(_) => return Ok(None),
+        };
         let raw = source.read(&key)?;
         if raw.shape != shape {
             return Err(LoadError::Shape { key, found: raw.shape, expected: shape.to_vec() });
@@ -215,8 +234,24 @@ impl Weights {
         Ok(Some(raw))
     }
 
+    /// Makes sure that with a tensor of this shape no more than `most` numbers are drawn.
+    fn count(&self, key: &str, shape: &[usize], most: usize) -> Result<(), LoadError> {
+        if most == usize::MAX {
+            return Ok(());
+        }
+        let size = |shape: &[usize]| shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
+        let others: usize = self.taken().values().filter_map(|shape| size(shape)).sum();
+        match size(shape).and_then(|size| size.checked_add(others)) {
+            Some(all) if all <= most => Ok(()),
+            _ => {
+                let reason = format!("with `{key}` of shape {shape:?} it would have more than {most} numbers");
+                Err(LoadError::Config { path: "the model".into(), reason })
+            }
+        }
+    }
+
     fn drawn(&self, name: &str, shape: &[usize]) -> Vec<f32> {
-        let Origin::Random { seed } = self.shared.origin else { unreachable!("a checkpoint is read, not drawn") };
+        let Origin::Random { seed, .. } = self.shared.origin else { unreachable!("a checkpoint is read, not drawn") };
         self.mark(self.key(name), Some(shape.to_vec()));
         let len = shape.iter().product();
         if shape.len() < 2 {

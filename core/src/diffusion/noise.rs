@@ -1,10 +1,10 @@
 //! Where the noise of a trajectory comes from.
 
-use std::ops::Range;
+use std::{ops::Range, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::checkpoint::{LoadError, Source, read_numbers};
+use crate::checkpoint::{LoadError, Source, finite_numbers};
 
 /// Unit normal noise of the shape `[batch, channels, length]`.
 pub trait Noise {
@@ -91,15 +91,7 @@ pub(super) fn upload(values: Vec<f32>, shape: [usize; 3], device: &Device) -> Te
 }
 
 fn values(source: &dyn Source, name: &str, expected: &[usize]) -> Result<Vec<f32>, LoadError> {
-    let (found, values) = read_numbers(source, name)?;
-    if found != expected {
-        return Err(LoadError::Shape { key: name.to_owned(), found, expected: expected.to_vec() });
-    }
-    if values.iter().all(|value| value.is_finite()) {
-        Ok(values)
-    } else {
-        Err(LoadError::Corrupt { path: name.into(), reason: "recorded noise is not finite".to_owned() })
-    }
+    finite_numbers(source, Path::new("recorded noise"), name, expected)
 }
 
 #[cfg(test)]
@@ -124,6 +116,23 @@ mod tests {
         let rows = noise.rows(1..3);
         assert_eq!((rows.batch(), rows.initial), (2, vec![2.0, 3.0, 4.0, 5.0]));
         assert_eq!(rows.steps[1], [8.0, 9.0, 10.0, 11.0]);
+    }
+
+    #[test]
+    fn no_damage_panics() {
+        let stored = [("initial", vec![2, 1, 2], vec![1.0; 4]), ("steps", vec![2, 2, 1, 2], vec![2.0; 8])];
+        let stored = stored.map(|(name, shape, values)| (name.to_owned(), shape, values));
+        let whole = floats_to_bytes("noise", stored, ("key", String::new())).expect("a file");
+        for at in 0..whole.len() {
+            for value in [0, b'0', b'1', b'2', b'9', b'{', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let Ok(file) = SafetensorsFile::from_bytes("noise", bytes) else { continue };
+                if let Ok(noise) = RecordedNoise::load(&file, 1, 2, 2) {
+                    assert_eq!((noise.rows(0..noise.batch()).batch(), noise.steps.len()), (noise.batch(), 2));
+                }
+            }
+        }
     }
 
     #[test]

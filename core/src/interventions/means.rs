@@ -1,17 +1,20 @@
 //! Mean activations of a concept.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use burn::tensor::{DType, Device, ExecutionError, Tensor, TensorData};
+use sha2::{Digest, Sha256};
 
 use crate::{
-    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, read_numbers},
-    hooks::{Capture, HookError, HookPoint, HookTensors, Hooks, Reduce, Selector, Spec, read_floats},
+    checkpoint::{LoadError, SafetensorsFile, Source, finite_numbers, floats_to_bytes},
+    hooks::{Capture, HookError, HookPoint, HookTensors, Hooks, Reduce, Selector, Site, Spec, read_floats},
     models::musicgen::{Generate, GenerateError, MusicGen, Progress, Prompt},
 };
 
 /// Key of the metadata under which a file names what its means were taken over.
 const KEY: &str = "tonoscope.means";
+/// Field beside those of the key.
+const CHECKSUM: &str = "sha256";
 
 /// Mean activations over the prompts of one concept, by guidance branch and generation step.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +94,27 @@ impl Means {
         self.points.get(&point).ok_or(MeansError::Missing { point })
     }
 
-    /// A safetensors file that says what the means were taken over: `key`, an object of plain fields.
+    /// Shapes of the means that [`Self::collect`] takes at `points` of `model`; 0 for the steps of music that is longer
+    /// than the window, of which some are generated twice.
+    pub fn shapes(model: &MusicGen, points: &[HookPoint], how: &Generate) -> BTreeMap<HookPoint, [usize; 5]> {
+        let config = &model.config().decoder;
+        #[expect(clippy::float_cmp, reason = "1 is meant exactly")]
+        let branches = if how.guidance == 1.0 { 1 } else { 2 };
+        let steps = how.frames + config.num_codebooks / config.audio_channels - 1;
+        let steps = if how.frames > how.window.frames { 0 } else { steps };
+        let (heads, width) = (config.num_attention_heads, config.hidden_size);
+        let shape = |&point: &HookPoint| {
+            let [units, features] = match point.site {
+                site if site.head_axis().is_some() => [heads, width / heads],
+                site if site == Site::MlpPost => [1, config.ffn_dim],
+                _ => [1, width],
+            };
+            (point, [branches, 1, steps, units, features])
+        };
+        points.iter().map(shape).collect()
+    }
+
+    /// A safetensors file that says what the means were taken over: `key`, an object of plain fields. It carries a checksum.
     ///
     /// # Errors
     /// [`MeansError`] if the device fails or the tensors do not fit into a file.
@@ -101,10 +124,16 @@ impl Means {
             let values = read_floats(mean.clone()).await?;
             stored.push((point.to_string(), mean.dims().to_vec(), values));
         }
+        let mut key = key.clone();
+        if let Some(fields) = key.as_object_mut() {
+            let sum = checksum(stored.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())));
+            fields.insert(CHECKSUM.to_owned(), sum.into());
+        }
         Ok(floats_to_bytes("means", stored, (KEY, key.to_string()))?)
     }
 
-    /// Reads what [`Self::to_bytes`] wrote; `name` appears in errors.
+    /// Reads what [`Self::to_bytes`] wrote; `name` appears in errors. Every one of `shapes` must be there, see
+    /// [`Self::shapes`].
     ///
     /// # Errors
     /// [`MeansError::Other`] if the file's key is not `key`; [`MeansError::File`] if it is damaged.
@@ -112,30 +141,56 @@ impl Means {
         name: &str,
         bytes: Vec<u8>,
         key: &serde_json::Value,
+        shapes: &BTreeMap<HookPoint, [usize; 5]>,
         device: &Device,
     ) -> Result<Self, MeansError> {
         let file = SafetensorsFile::from_bytes(name, bytes)?;
         let config = |reason: String| LoadError::Config { path: name.into(), reason };
         let metadata = file.metadata();
         let found = metadata.get(KEY).ok_or_else(|| config(format!("there are no means under `{KEY}` in it")))?;
-        let found: serde_json::Value =
+        let mut found: serde_json::Value =
             serde_json::from_str(found).map_err(|error| config(format!("`{KEY}`: {error}")))?;
+        // Files of earlier versions have none.
+        let sum = found.as_object_mut().and_then(|fields| fields.remove(CHECKSUM));
         if let Some((field, found, expected)) = first_difference(&found, key) {
             return Err(MeansError::Other { file: name.to_owned(), field, found, expected });
         }
-        let float: DType = device.settings().float_dtype.into();
-        let mut points = BTreeMap::new();
-        for key in file.names() {
-            let point: HookPoint = key.parse().map_err(|_| config(format!("`{key}` is no hook point")))?;
-            let (found, values) = read_numbers(&file, &key)?;
-            let expected = vec![2, 1, 1, 1, 1];
-            let shape: [usize; 5] =
-                found.try_into().map_err(|found| LoadError::Shape { key: key.clone(), found, expected })?;
-            let data = TensorData::new(values, shape).convert_dtype(float);
-            points.insert(point, Tensor::from_data(data, device));
+        let mut stored = BTreeMap::new();
+        for (point, shape) in shapes {
+            let key = point.to_string();
+            let mut shape = *shape;
+            if shape[2] == 0 {
+                shape[2] = file.shape(&key).and_then(|found| found.get(2).copied()).unwrap_or(0);
+            }
+            let values = finite_numbers(&file, Path::new(name), &key, &shape)?;
+            stored.insert(key, (*point, shape, values));
         }
-        Ok(Self { points })
+        if let Some(left) = file.names().into_iter().find(|key| !stored.contains_key(key)) {
+            return Err(config(format!("`{left}` is no hook point whose mean is needed")).into());
+        }
+        let now = checksum(stored.iter().map(|(name, (_, _, values))| (name.as_str(), values.as_slice())));
+        if sum.is_some_and(|sum| sum != *now) {
+            let reason = "its checksum does not fit its means".to_owned();
+            return Err(LoadError::Corrupt { path: name.into(), reason }.into());
+        }
+        let float: DType = device.settings().float_dtype.into();
+        let place = |(point, shape, values)| {
+            (point, Tensor::from_data(TensorData::new(values, shape).convert_dtype(float), device))
+        };
+        Ok(Self { points: stored.into_values().map(place).collect() })
     }
+}
+
+/// Of all means, in any order.
+fn checksum<'a>(means: impl Iterator<Item = (&'a str, &'a [f32])>) -> String {
+    let sorted: BTreeMap<&str, &[f32]> = means.collect();
+    let mut hasher = Sha256::new();
+    for (name, values) in sorted {
+        hasher.update((name.len() as u64).to_le_bytes());
+        hasher.update(name);
+        values.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The first field in which two objects differ, with both values.

@@ -1,13 +1,13 @@
 //! Affine maps from each layer's residual stream to the last one's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::LensError;
 use crate::{
-    checkpoint::{LoadError, SafetensorsFile, Source, floats_to_bytes, read_numbers},
+    checkpoint::{LoadError, SafetensorsFile, Source, finite_numbers, floats_to_bytes},
     models::musicgen::MusicGen,
 };
 
@@ -101,13 +101,7 @@ impl TranslatorFile {
             .ok_or_else(|| config(format!("there are no translators under `{KEY}` in it")))?;
         let origin: Origin = serde_json::from_str(&json).map_err(|error| config(format!("`{KEY}`: {error}")))?;
         let width = origin.width;
-        let read = |key: String, expected: Vec<usize>| {
-            let (found, values) = read_numbers(&file, &key)?;
-            if found != expected {
-                return Err(LoadError::Shape { key, found, expected });
-            }
-            Ok(values)
-        };
+        let read = |key: String, expected: Vec<usize>| finite_numbers(&file, Path::new(name), &key, &expected);
         let mut layers = BTreeMap::new();
         for key in file.names() {
             let layer = key.strip_prefix("layers.").and_then(|rest| rest.split_once('.'));
@@ -118,7 +112,11 @@ impl TranslatorFile {
             let weight = read(format!("layers.{layer}.weight"), vec![width, width])?;
             layers.insert(layer, (weight, read(format!("layers.{layer}.bias"), vec![width])?));
         }
-        Ok(Self { origin, layers })
+        // Of all layers but the last: the stream of one that is missing would be read as it is, without a word.
+        match (1..origin.layers).find(|layer| !layers.contains_key(layer)) {
+            Some(layer) => Err(LoadError::Missing { key: format!("layers.{layer}.weight") }),
+            None => Ok(Self { origin, layers }),
+        }
     }
 
     /// The content of a file that [`Self::from_bytes`] reads.
@@ -136,5 +134,40 @@ impl TranslatorFile {
             ]
         });
         floats_to_bytes("translators", stored, (KEY, json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> TranslatorFile {
+        let origin = Origin { layers: 3, width: 2, model: "m".to_owned(), positions: 5, alpha: 0.5 };
+        let layer = |value: f32| (vec![value; 4], vec![value; 2]);
+        TranslatorFile { origin, layers: BTreeMap::from([(1, layer(0.5)), (2, layer(-1.0))]) }
+    }
+
+    #[test]
+    fn a_file_comes_back_and_no_damage_panics() {
+        let whole = file().to_bytes().unwrap();
+        assert_eq!(TranslatorFile::from_bytes("t", whole.clone()).unwrap(), file());
+        for at in 0..whole.len() {
+            for value in [0, b'0', b'1', b'3', b'9', b'{', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let _ = TranslatorFile::from_bytes("t", bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_without_a_translator_is_named() {
+        let mut one = file();
+        one.layers.remove(&1);
+        let error = TranslatorFile::from_bytes("t", one.to_bytes().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("layers.1.weight"), "{error}");
+        one.layers.insert(1, (vec![f32::NAN; 4], vec![0.0; 2]));
+        let error = TranslatorFile::from_bytes("t", one.to_bytes().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("not finite"), "{error}");
     }
 }

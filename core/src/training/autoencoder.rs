@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NamedTensor, Outcome, Spectra, StepKey, Task, parameters::weight_normed};
 use crate::{
-    checkpoint::{LoadError, Placement, Weights},
+    checkpoint::{LoadError, Weights},
     models::oobleck::{Oobleck, OobleckConfig},
 };
 
@@ -66,7 +66,7 @@ impl Task for AutoencoderTask {
     type Batch = Tensor<3>;
 
     fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, LoadError> {
-        let weights = Weights::random(0, Placement::plain(device));
+        let weights = Weights::for_training(device);
         Oobleck::load(&self.config, &weights)?;
         Ok(weights.taken())
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NamedTensor, Outcome, Spectra, StepKey, Task, parameters::weight_normed};
 use crate::{
-    checkpoint::{LoadError, Placement, Weights},
+    checkpoint::{LoadError, Weights},
     models::encodec::{Encodec, EncodecConfig},
 };
 
@@ -122,7 +122,7 @@ impl Task for CodecTask {
     type Batch = Tensor<3>;
 
     fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, LoadError> {
-        let weights = Weights::random(0, Placement::plain(device));
+        let weights = Weights::for_training(device);
         Encodec::load(&self.config, &weights)?;
         let mut names = weights.taken();
         let EncodecConfig { codebook_size: entries, hidden_size: width, .. } = self.config;

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation::log_softmax};
 
 use super::{Outcome, StepKey, Task};
 use crate::{
-    checkpoint::{LoadError, Placement, Weights},
+    checkpoint::{LoadError, Weights},
     hooks::Hooks,
     models::{
         clap::{Clap, ClapConfig, FeatureConfig},
@@ -84,7 +84,7 @@ impl Task for ContrastTask {
     type Batch = ContrastBatch;
 
     fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, LoadError> {
-        let weights = Weights::random(0, Placement::plain(device));
+        let weights = Weights::for_training(device);
         Clap::load(&self.config, &self.features, &weights)?;
         Ok(weights.taken())
     }

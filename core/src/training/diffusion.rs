@@ -12,7 +12,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use super::{Outcome, StepKey, Task, autoencoder::normal};
 use crate::{
-    checkpoint::{LoadError, Placement, Weights},
+    checkpoint::{LoadError, Weights},
     hooks::Hooks,
     models::{
         stable_audio::{StableAudio, StableAudioConfig},
@@ -58,7 +58,7 @@ impl Task for DiffusionTask {
     type Batch = DiffusionBatch;
 
     fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, LoadError> {
-        let weights = Weights::random(0, Placement::plain(device));
+        let weights = Weights::for_training(device);
         StableAudio::load(&self.config, &weights)?;
         Ok(weights.taken())
     }

@@ -9,7 +9,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation::log_softmax};
 
 use super::{Outcome, StepKey, Task};
 use crate::{
-    checkpoint::{LoadError, Placement, Weights},
+    checkpoint::{LoadError, Weights},
     hooks::Hooks,
     models::{
         musicgen::{Columns, DecoderState, DelayPattern, MusicGen, MusicgenConfig},
@@ -48,7 +48,7 @@ impl Task for MusicTask {
     type Batch = MusicBatch;
 
     fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, LoadError> {
-        let weights = Weights::random(0, Placement::plain(device));
+        let weights = Weights::for_training(device);
         MusicGen::load(&self.config, &weights)?;
         Ok(weights.taken())
     }

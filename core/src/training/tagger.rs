@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, activation::relu};
 
 use super::{Outcome, StepKey, Task};
 use crate::{
-    checkpoint::{LoadError, Placement, Weights},
+    checkpoint::{LoadError, Weights},
     hooks::Hooks,
     models::passt::{PasstConfig, Vit},
 };
@@ -46,7 +46,7 @@ impl Task for TagTask {
     type Batch = TagBatch;
 
     fn names(&self, device: &Device) -> Result<BTreeMap<String, Vec<usize>>, LoadError> {
-        let weights = Weights::random(0, Placement::plain(device));
+        let weights = Weights::for_training(device);
         Vit::load(&self.config, &weights)?;
         Ok(weights.taken())
     }

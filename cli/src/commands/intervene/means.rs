@@ -7,16 +7,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use tonoscope_core::{
-    interventions::{Means, Place},
+    interventions::{Means, MeansError, Place},
     models::musicgen::{Progress, Prompt},
 };
 
-use super::{
-    InterveneArgs, InterventionPlan,
-    plan::Unit,
-    unit::{file_name, interrupted},
-};
+use super::{InterveneArgs, InterventionPlan, plan::Unit, unit::interrupted};
 use crate::{
+    file_name::file_name,
     files::OutputFolder,
     interrupt, progress,
     readable::ReadableArgs,
@@ -66,6 +63,7 @@ impl InterveneArgs {
         let mut points: Vec<_> = plan.places()?.into_iter().map(Place::point).collect();
         points.sort();
         points.dedup();
+        let shapes = Means::shapes(model, &points, &plan.basis.generate());
         let mut means = BTreeMap::new();
         for (index, concept) in plan.concepts.iter().enumerate() {
             let needed = todo.iter().any(|unit| unit.pair.0 == index || unit.pair.1 == index);
@@ -77,9 +75,15 @@ impl InterveneArgs {
             let path = at.join(&name);
             if path.is_file() && !self.study.overwrite {
                 let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-                let read = Means::from_bytes(&path.to_string_lossy(), bytes, &key, &device);
-                means.insert(index, read?);
-                continue;
+                match Means::from_bytes(&path.to_string_lossy(), bytes, &key, &shapes, &device) {
+                    Ok(read) => {
+                        means.insert(index, read);
+                        continue;
+                    }
+                    // As a damaged unit: the key decides every bit of it.
+                    Err(MeansError::File(error)) => progress::note(&format!("{error}; the means are taken again")),
+                    Err(error) => return Err(error.into()),
+                }
             }
             let bar = progress::steps(0, format!("averaging {}", concept.name), "steps");
             let how = plan.basis.generate();
