@@ -20,6 +20,7 @@ use crate::{
     failure::Misuse,
     files::OutputFolder,
     job::JobArgs,
+    progress,
     readable::ReadableArgs,
     session::{DeviceArgs, FoundModel, LoadedModel, ModelArgs, Provenance, UsedDevice},
     tensors,
@@ -28,6 +29,8 @@ use crate::{
 
 /// Longest music that is made in one piece.
 const MAX_SECONDS: f64 = 3600.0;
+/// Length of an experiment's music by default, seconds.
+const USUAL_SECONDS: f64 = 4.0;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, clap::Args)]
@@ -53,9 +56,9 @@ pub(crate) struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// What can be said of them and of `seconds` of music before anything is read.
-    pub(crate) fn check(&self, seconds: f64) -> Result<(), Misuse> {
-        if !(seconds > 0.0 && seconds <= MAX_SECONDS) {
+    /// What can be said of them and of `seconds` of music, if a length is asked for, before anything is read.
+    pub(crate) fn check(&self, seconds: Option<f64>) -> Result<(), Misuse> {
+        if let Some(seconds) = seconds.filter(|seconds| !(*seconds > 0.0 && *seconds <= MAX_SECONDS)) {
             let what = format!("a duration of {seconds} s, expected more than 0 and at most {MAX_SECONDS} s");
             return Err(Misuse::new(what));
         }
@@ -79,12 +82,20 @@ impl SamplingArgs {
         Sampling::Random { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed }
     }
 
-    /// How `seconds` of music are generated with `found`.
+    /// How `seconds` of music are generated with `found`; by default `usual`, or what the model was trained on if that is
+    /// less. Says so where more is asked for than the model was trained on.
     ///
     /// # Errors
     /// [`Misuse`] if that is less than a frame.
-    pub(crate) fn generate(&self, seconds: f64, found: &FoundModel) -> Result<Generate, Misuse> {
+    pub(crate) fn generate(&self, seconds: Option<f64>, usual: f64, found: &FoundModel) -> Result<Generate, Misuse> {
         let frame_rate = found.files.config.audio_encoder.frame_rate();
+        let trained = found.files.generation.trained_seconds.filter(|trained| *trained > 0.0);
+        if let (Some(seconds), Some(trained)) = (seconds, trained.filter(|trained| seconds > Some(*trained))) {
+            progress::note(&format!(
+                "{seconds} s of music, but the model was trained on {trained} s: what is longer smears"
+            ));
+        }
+        let seconds = seconds.unwrap_or(trained.map_or(usual, |trained| usual.min(trained)));
         let frames = (seconds * frame_rate as f64).round() as usize;
         if frames == 0 {
             let frame = 1.0 / frame_rate as f64;
@@ -111,9 +122,9 @@ pub(crate) struct StudyArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) readable: ReadableArgs,
-    /// Seconds of music
-    #[arg(long, default_value_t = 4.0)]
-    pub(crate) duration: f64,
+    /// Seconds of music [default: 4, or what the model was trained on if that is less]
+    #[arg(long)]
+    pub(crate) duration: Option<f64>,
     #[command(flatten)]
     pub(crate) job: JobArgs,
     /// Folder for the results; a run that was stopped goes on where it was
@@ -185,6 +196,11 @@ pub(crate) struct Ready {
 }
 
 impl StudyArgs {
+    /// How the music is generated with `found`.
+    pub(crate) fn generate(&self, found: &FoundModel) -> Result<Generate, Misuse> {
+        self.sampling.generate(self.duration, USUAL_SECONDS, found)
+    }
+
     /// Loads the model.
     pub(crate) fn load(&self, found: FoundModel, opened: &Opened, how: &Generate) -> Result<Ready> {
         let config = &found.files.config;

@@ -21,6 +21,9 @@ use crate::{
     tensors::{self, EditTensors},
 };
 
+/// Length of a piece by default.
+const USUAL_SECONDS: f64 = 8.0;
+
 pub(super) struct Plan {
     pub(super) prompts: Vec<String>,
     /// What a prompt file says of each prompt beside its text.
@@ -51,7 +54,9 @@ impl Plan {
         interrupt::listen();
         let found = args.model.find()?;
         let rate = found.files.config.audio_encoder.frame_rate();
-        let how = args.sampling.generate(args.duration, &found)?;
+        // What is continued counts, and may be as long as the model was trained on.
+        let asked = args.duration.or(recording.as_ref().map(|_| USUAL_SECONDS));
+        let how = args.sampling.generate(asked, USUAL_SECONDS, &found)?;
         let encode = |prompt: &String| {
             found.tokenizer.encode(prompt).with_context(|| format!("prompt `{}`", tensors::shortened(prompt)))
         };

@@ -161,7 +161,7 @@ impl Study for MusicgenStudy {
             start: vec![],
         };
         let prompts: Vec<Prompt> = (0..count).map(prompt).collect();
-        let GenerationConfig { guidance_scale, top_k, temperature } = GenerationConfig::default();
+        let GenerationConfig { guidance_scale, top_k, temperature, .. } = GenerationConfig::default();
         let how = Generate {
             frames: self.held_out.codes[0][0].len(),
             guidance: guidance_scale,
@@ -188,8 +188,10 @@ impl Study for MusicgenStudy {
         for (part, kind) in [("text_encoder", "t5"), ("audio_encoder", "encodec"), ("decoder", "musicgen_decoder")] {
             config[part]["model_type"] = kind.into();
         }
-        let generation =
-            serde_json::json!({"guidance_scale": 3.0, "top_k": 250, "temperature": 1.0, "do_sample": true});
+        let generation = serde_json::json!({
+            "guidance_scale": 3.0, "top_k": 250, "temperature": 1.0, "do_sample": true,
+            "trained_seconds": self.settings.seconds,
+        });
         Ok(vec![
             ModelFile::json("config.json", &config)?,
             ModelFile::json("generation_config.json", &generation)?,

@@ -98,11 +98,14 @@ pub struct GenerationConfig {
     pub top_k: usize,
     /// Divides the logits.
     pub temperature: f64,
+    /// Length of the music that the model was trained on, seconds; not known of published checkpoints, which do not say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained_seconds: Option<f64>,
 }
 
 impl Default for GenerationConfig {
     /// Defaults of audiocraft 1.3.0, models/musicgen.py, `set_generation_params`.
     fn default() -> Self {
-        Self { guidance_scale: 3.0, top_k: 250, temperature: 1.0 }
+        Self { guidance_scale: 3.0, top_k: 250, temperature: 1.0, trained_seconds: None }
     }
 }
