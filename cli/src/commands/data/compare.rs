@@ -14,8 +14,9 @@ use tonoscope_core::audio::{Waveform, mel_distance, si_sdr};
 use crate::{
     commands::train::Codec,
     failure::Misuse,
-    files::{output_file, read_wav},
-    interrupt, progress,
+    files::{Inputs, output_file, read_wav},
+    interrupt::{self, Interrupted},
+    progress,
     session::DeviceArgs,
     tables::Table,
 };
@@ -65,6 +66,9 @@ struct Through {
 pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
     let names = wav_names(&args.wanted)?;
+    let folders = || [Some(&args.wanted), args.heard.as_ref()].into_iter().flatten();
+    let inputs = Inputs::new(names.iter().flat_map(|name| folders().map(move |folder| folder.join(name))));
+    let target = args.csv.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
     let mut through = match &args.codec {
         Some(folder) => Some(Through::open(folder, &args.device)?),
         None => None,
@@ -73,7 +77,7 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     let mut rows = vec![];
     for name in names {
         if interrupt::asked() {
-            return Err(anyhow!("interrupted: nothing was written"));
+            return Err(Interrupted::NothingWritten.into());
         }
         let wanted = read_wav(&args.wanted.join(&name))?.to_mono();
         let (wanted, heard) = match (&mut through, &args.heard) {
@@ -88,12 +92,11 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if let Some(path) = &args.csv {
+    if let Some((folder, name)) = target {
         let mut table = Table::new();
         for row in &rows {
             table.push(row)?;
         }
-        let (folder, name) = output_file(path)?;
         table.write(&folder, &name)?;
     }
     let mean = |value: &dyn Fn(&Row) -> Option<f64>| {

@@ -1,7 +1,7 @@
 //! Soundfonts, plain (SF2) and compressed (SF3).
 //!
 //! `rustysynth` plays SF2 and trusts its indices, so every index is checked here, and compressed samples are decoded into
-//! an SF2 file in memory. In SF3 a sample is marked by bit 4 of its type; its start and end are bytes, and its loop counts
+//! an SF2 file in memory; where it panics all the same, that is an error. In SF3 a sample is marked by bit 4 of its type; its start and end are bytes, and its loop counts
 //! from its start.
 
 use std::{collections::BTreeSet, io::Cursor, ops::Range, sync::Arc};
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustysynth::SoundFont;
 
 use super::vorbis;
+use crate::guarded::guarded;
 
 /// Bit of a sample's type: it is compressed.
 const COMPRESSED: u16 = 0x10;
@@ -18,6 +19,10 @@ const INSTRUMENT: u16 = 41;
 const SAMPLE: u16 = 53;
 /// Samples of all sounds together; half a gigabyte.
 const MOST_SAMPLES: usize = 1 << 28;
+/// The same for each byte of the file: Vorbis needs one for some ten samples, silence far less.
+const MOST_SAMPLES_PER_BYTE: usize = 1 << 10;
+/// Regions of a program: zones of its instruments, for each of its own zones. Large grand pianos have some thousands.
+const MOST_REGIONS: usize = 1 << 16;
 /// Silence in place of sounds that nobody asked for: room for any offset before, in and behind them.
 const SILENCE: usize = 1 << 19;
 /// Silence behind every sound, as the format has it.
@@ -45,13 +50,22 @@ impl Soundfont {
         let file = File::parse(bytes)?;
         let presets = file.presets()?;
         let chosen: Vec<&Preset> = presets.iter().filter(|preset| preset.bank == 0 && wanted(preset.program)).collect();
+        let instruments = file.instruments()?;
         let mut samples = BTreeSet::new();
-        for instrument in chosen.iter().flat_map(|preset| &preset.instruments) {
-            samples.extend(file.samples_of(*instrument)?);
+        for instrument in chosen.iter().flat_map(|preset| &preset.instruments).collect::<BTreeSet<_>>() {
+            samples.extend(instruments[*instrument].samples.iter().copied());
+        }
+        for preset in &chosen {
+            let regions: usize = preset.zones.iter().map(|instrument| instruments[*instrument].zones).sum();
+            let program = preset.program;
+            ensure!(
+                regions <= MOST_REGIONS,
+                "program {program} has {regions} regions, at most {MOST_REGIONS} are played"
+            );
         }
         let programs: BTreeSet<u16> = chosen.iter().map(|preset| preset.program).collect();
         let plain = file.to_sf2(&samples)?;
-        let font = SoundFont::new(&mut Cursor::new(plain)).map_err(|error| anyhow::anyhow!("{error}"))?;
+        let font = guarded(|| SoundFont::new(&mut Cursor::new(plain)))?.map_err(|error| anyhow::anyhow!("{error}"))?;
         Ok(Self { font: Arc::new(font), programs: programs.into_iter().collect() })
     }
 }
@@ -61,12 +75,21 @@ struct Preset {
     bank: u16,
     program: u16,
     instruments: BTreeSet<usize>,
+    /// The instrument of every zone that has one.
+    zones: Vec<usize>,
+}
+
+/// The zones of an instrument, and the samples that they play.
+struct Instrument {
+    zones: usize,
+    samples: BTreeSet<usize>,
 }
 
 /// The parts of a soundfont.
 struct File<'a> {
-    info: &'a [u8],
     samples: &'a [u8],
+    /// Of all sounds together.
+    most_samples: usize,
     /// Chunks of `pdta` in order.
     tables: Vec<([u8; 4], &'a [u8])>,
 }
@@ -87,8 +110,10 @@ impl<'a> File<'a> {
             }
         }
         let lacks = |what: &str| format!("the soundfont has no `{what}`");
+        info.with_context(|| lacks("INFO"))?;
+        let most = bytes.len().saturating_mul(MOST_SAMPLES_PER_BYTE).saturating_add(SILENCE + MOST_SAMPLES_PER_BYTE);
         Ok(Self {
-            info: info.with_context(|| lacks("INFO"))?,
+            most_samples: most.min(MOST_SAMPLES),
             samples: samples.with_context(|| lacks("smpl"))?,
             tables: tables.with_context(|| lacks("pdta"))?,
         })
@@ -127,19 +152,23 @@ impl<'a> File<'a> {
         let zones = self.zones(&records, 24, *b"pbag", *b"pgen")?;
         let instruments = self.table(*b"inst", INSTRUMENT_LEN)?.len() - 1;
         let preset = |(record, generators): (&&[u8], Vec<&[u8]>)| {
-            let instruments = named_by(&generators, INSTRUMENT, instruments)?;
-            Ok(Preset { bank: word(record, 22), program: word(record, 20), instruments })
+            let zones = named_by(&generators, INSTRUMENT, instruments)?;
+            let instruments = zones.iter().copied().collect();
+            Ok(Preset { bank: word(record, 22), program: word(record, 20), instruments, zones })
         };
         records.iter().zip(zones).map(preset).collect()
     }
 
-    /// The samples of an instrument.
-    fn samples_of(&self, instrument: usize) -> Result<BTreeSet<usize>> {
+    /// All instruments.
+    fn instruments(&self) -> Result<Vec<Instrument>> {
         let records = self.table(*b"inst", INSTRUMENT_LEN)?;
         let zones = self.zones(&records, 20, *b"ibag", *b"igen")?;
         let samples = self.table(*b"shdr", SAMPLE_LEN)?.len() - 1;
-        let generators = zones.get(instrument).context("the soundfont has no such instrument")?;
-        named_by(generators, SAMPLE, samples)
+        let instrument = |generators: Vec<&[u8]>| {
+            let zones = named_by(&generators, SAMPLE, samples)?;
+            Ok(Instrument { zones: zones.len(), samples: zones.into_iter().collect() })
+        };
+        zones.into_iter().map(instrument).collect()
     }
 
     /// The same as a plain soundfont; samples that are not `wanted` are silent.
@@ -164,11 +193,17 @@ impl<'a> File<'a> {
         let mut wave_bytes = b"sdta".to_vec();
         push(&mut wave_bytes, *b"smpl", &wave.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>())?;
         let mut tables = b"pdta".to_vec();
-        for (id, body) in &self.tables {
-            push(&mut tables, *id, if id == b"shdr" { &headers } else { body })?;
+        for (at, (id, body)) in self.tables.iter().enumerate() {
+            // Of several of one name the first is the one that was checked.
+            if self.tables[..at].iter().all(|(other, _)| other != id) {
+                push(&mut tables, *id, if id == b"shdr" { &headers } else { body })?;
+            }
         }
         let mut file = b"sfbk".to_vec();
-        push(&mut file, *b"LIST", &[b"INFO", self.info].concat())?;
+        // Version 2.1; the rest of what a soundfont says of itself is not needed to play it.
+        let mut info = b"INFO".to_vec();
+        push(&mut info, *b"ifil", &[2, 0, 1, 0])?;
+        push(&mut file, *b"LIST", &info)?;
         push(&mut file, *b"LIST", &wave_bytes)?;
         push(&mut file, *b"LIST", &tables)?;
         let mut whole = vec![];
@@ -180,13 +215,14 @@ impl<'a> File<'a> {
     fn take(&self, record: &[u8], wave: &mut Vec<i16>) -> Result<[usize; 4]> {
         let [start, end, loop_start, loop_end] = [20, 24, 28, 32].map(|at| long(record, at) as usize);
         let begin = wave.len();
-        let left = MOST_SAMPLES.saturating_sub(begin);
+        let left = self.most_samples.saturating_sub(begin);
         let compressed = word(record, 44) & COMPRESSED != 0;
         let (sound, looped) = if compressed {
             let stream = self.samples.get(start..end).context("it lies outside the file")?;
             (vorbis::decode(stream, left)?, [loop_start, loop_end])
         } else {
             let bytes = self.samples.get(start * 2..end * 2).context("it lies outside the file")?;
+            ensure!(bytes.len() / 2 <= left, "it has {} samples, expected at most {left}", bytes.len() / 2);
             let samples = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]]));
             (samples.collect(), [loop_start.saturating_sub(start), loop_end.saturating_sub(start)])
         };
@@ -238,10 +274,10 @@ fn ranges(starts: &[usize], len: usize) -> Result<Vec<Range<usize>>> {
     starts.windows(2).map(range).collect()
 }
 
-/// What the generators of kind `kind` name, all below `count`.
-fn named_by(generators: &[&[u8]], kind: u16, count: usize) -> Result<BTreeSet<usize>> {
+/// What the generators of kind `kind` name, in order, all below `count`.
+fn named_by(generators: &[&[u8]], kind: u16, count: usize) -> Result<Vec<usize>> {
     let of_kind = generators.iter().filter(|generator| word(generator, 0) == kind);
-    let named: BTreeSet<usize> = of_kind.map(|generator| usize::from(word(generator, 2))).collect();
+    let named: Vec<usize> = of_kind.map(|generator| usize::from(word(generator, 2))).collect();
     ensure!(named.iter().all(|index| *index < count), "the soundfont names a part that it does not have");
     Ok(named)
 }
@@ -259,7 +295,7 @@ fn named(id: [u8; 4]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{super::BUILT_IN, *};
 
     #[test]
@@ -268,8 +304,9 @@ mod tests {
         let presets = file.presets().unwrap();
         assert_eq!(presets.len(), 51);
         assert!(presets.iter().all(|preset| preset.bank == 0 && !preset.instruments.is_empty()));
+        let instruments = file.instruments().unwrap();
         for instrument in presets.iter().flat_map(|preset| &preset.instruments) {
-            assert!(!file.samples_of(*instrument).unwrap().is_empty());
+            assert!(!instruments[*instrument].samples.is_empty());
         }
     }
 
@@ -307,6 +344,69 @@ mod tests {
             let mut bad = BUILT_IN.to_vec();
             bad[at + 8 + field..at + 10 + field].copy_from_slice(&u16::MAX.to_le_bytes());
             assert!(read(&bad).contains("an index of the soundfont"), "{}", String::from_utf8_lossy(id));
+        }
+    }
+
+    /// A plain soundfont of one program: one sample of 200 values, with these generators in the zone of its instrument.
+    pub(crate) fn small(generators: &[[u16; 2]], loops: [u32; 2], rate: u32) -> Vec<u8> {
+        let words = |words: &[u16]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let mut zone = words(generators.as_flattened());
+        zone.extend(words(&[SAMPLE, 0, 0, 0]));
+        let preset = |program: u16, bag: u16| [vec![0; 20], words(&[program, 0, bag]), vec![0; 12]].concat();
+        let instrument = |bag: u16| [vec![0; 20], words(&[bag])].concat();
+        let bags = |last: u16| words(&[0, 0, last, 0]);
+        let sample = |numbers: [u32; 5]| {
+            let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            [vec![0; 20], numbers, vec![60, 0], words(&[0, 1])].concat()
+        };
+        let tables: [([u8; 4], Vec<u8>); 9] = [
+            (*b"phdr", [preset(73, 0), preset(0, 1)].concat()),
+            (*b"pbag", bags(1)),
+            (*b"pmod", vec![0; 10]),
+            (*b"pgen", words(&[INSTRUMENT, 0, 0, 0])),
+            (*b"inst", [instrument(0), instrument(1)].concat()),
+            (*b"ibag", bags(generators.len() as u16 + 1)),
+            (*b"imod", vec![0; 10]),
+            (*b"igen", zone),
+            (*b"shdr", [sample([0, 200, loops[0], loops[1], rate]), sample([0; 5])].concat()),
+        ];
+        let wave: Vec<u8> = (0..400u16).flat_map(|at| ((at % 50) * 600).to_le_bytes()).collect();
+        let list = |kind: &[u8; 4], parts: &[([u8; 4], Vec<u8>)]| {
+            let mut body = kind.to_vec();
+            parts.iter().for_each(|(id, part)| push(&mut body, *id, part).unwrap());
+            body
+        };
+        let mut file = b"sfbk".to_vec();
+        push(&mut file, *b"LIST", &list(b"INFO", &[(*b"ifil", vec![2, 0, 1, 0])])).unwrap();
+        push(&mut file, *b"LIST", &list(b"sdta", &[(*b"smpl", wave)])).unwrap();
+        push(&mut file, *b"LIST", &list(b"pdta", &tables)).unwrap();
+        let mut whole = vec![];
+        push(&mut whole, *b"RIFF", &file).unwrap();
+        whole
+    }
+
+    #[test]
+    fn a_small_soundfont_is_read() {
+        let font = Soundfont::read(&small(&[], [10, 190], 16_000), &|_| true).unwrap();
+        assert_eq!(font.programs, [73]);
+    }
+
+    #[test]
+    fn no_damage_to_a_soundfont_panics() {
+        let whole = small(&[[43, 0x7f00]], [10, 190], 16_000);
+        for at in (0..whole.len()).step_by(3) {
+            // The sound itself cannot be wrong.
+            if (60..850).contains(&at) {
+                continue;
+            }
+            for value in [0, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let _ = Soundfont::read(&bytes, &|_| true);
+            }
+        }
+        for cut in (0..whole.len()).step_by(41) {
+            assert!(Soundfont::read(&whole[..cut], &|_| true).is_err(), "{cut}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustysynth::{Synthesizer, SynthesizerSettings};
 use serde::Serialize;
 use serde_json::json;
@@ -20,8 +20,10 @@ use tonoscope_hub::hex;
 use crate::{
     commands::data::{BUILT_IN, HELD, LENGTH, RATE, programs::Kind, qualities::qualities, soundfont::Soundfont},
     failure::Misuse,
-    files::OutputFolder,
-    interrupt, progress,
+    files::{Inputs, OutputFolder, refuse_made_by_others},
+    guarded::guarded,
+    interrupt::{self, Interrupted},
+    json_path, progress,
     tables::Table,
     units::Units,
 };
@@ -98,6 +100,7 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     }
     let wanted =
         |program: u16| Kind::of(program).is_some() && (args.programs.is_empty() || args.programs.contains(&program));
+    let name_of_font = &name;
     let spinner = progress::spinner(format!("reading {name}"));
     let font = Soundfont::read(given.as_deref().unwrap_or(BUILT_IN), &wanted).with_context(|| format!("`{name}`"))?;
     spinner.finish_and_clear();
@@ -110,19 +113,24 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     let total = font.programs.len() * usize::from(args.per_program);
     if args.dry_run {
         if args.json {
-            let value = json!({"folder": args.out, "notes": total, "programs": font.programs, "seed": args.seed});
+            let value = json!({"folder": json_path::shown(&args.out), "notes": total, "programs": font.programs, "seed": args.seed});
             return Ok(writeln!(out, "{value}")?);
         }
         return Ok(writeln!(out, "{total} notes of {} programs for `{}`", font.programs.len(), args.out.display())?);
     }
-    let folder = OutputFolder::open(&args.out)?;
+    // Such as NSynth's.
+    let own = Units::existing(&args.out).is_ok_and(|units| units.key().get("soundfont").is_some());
+    if !own {
+        refuse_made_by_others(&args.out, &["examples.json", "notes.csv", "audio"])?;
+    }
+    let folder = OutputFolder::begin(&args.out, &Inputs::new(args.soundfont.iter()))?;
     let sha256 = hex(&Sha256::digest(given.as_deref().unwrap_or(BUILT_IN)));
     let key = json!({
         "version": env!("CARGO_PKG_VERSION"), "soundfont": sha256, "programs": font.programs,
         "per_program": args.per_program, "seed": args.seed,
     });
     let units = Units::open(&folder, &key, args.overwrite)?;
-    let audio = OutputFolder::open(&folder.path().join("audio"))?;
+    let audio = folder.within("audio")?;
     let bar = progress::steps(total as u64, "rendering notes".to_owned(), "notes");
     let (mut notes, mut silent) = (vec![], 0);
     let mut of_kind: BTreeMap<(usize, usize), usize> = BTreeMap::new();
@@ -131,14 +139,16 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
         let number = of_kind.entry((kind.family, kind.source)).or_default();
         let name = format!("{}_{}_{number:03}", FAMILIES[kind.family], SOURCES[kind.source]);
         *number += 1;
-        let unit = format!("program_{program:03}");
+        let unit = unit_name(program);
         if !units.has(&unit) {
             let mut of_program: Vec<Note> = vec![];
             for (pitch, velocity) in chosen(kind, program, args) {
                 if interrupt::asked() {
-                    bail!("interrupted: run the command again to go on");
+                    let all = font.programs.iter().map(|program| unit_name(*program));
+                    return Err(units.interrupted(Interrupted::Resumable.into(), all, "programs"));
                 }
-                let wave = render(&font, program, pitch, velocity)?;
+                let wave = render(&font, program, pitch, velocity);
+                let wave = wave.with_context(|| format!("`{name_of_font}`, program {program}, key {pitch}"))?;
                 bar.inc(1);
                 if wave.peak() < SILENT {
                     continue;
@@ -183,6 +193,10 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     summarise(args, &font, &notes, out)
 }
 
+fn unit_name(program: u16) -> String {
+    format!("program_{program:03}")
+}
+
 /// What `NSynth` calls `examples.json`.
 fn examples(notes: &[Note]) -> Result<Vec<u8>> {
     let by_name: BTreeMap<&str, &Note> = notes.iter().map(|note| (note.note_str.as_str(), note)).collect();
@@ -199,7 +213,7 @@ fn summarise(args: &NotesArgs, font: &Soundfont, notes: &[Note], out: &mut dyn W
         FAMILIES.iter().map(|family| (*family, count(&|note| &*note.instrument_family_str == *family))).collect();
     if args.json {
         let value = json!({
-            "folder": args.out, "notes": notes.len(), "programs": font.programs, "seed": args.seed,
+            "folder": json_path::shown(&args.out), "notes": notes.len(), "programs": font.programs, "seed": args.seed,
             "families": families, "qualities": qualities,
         });
         serde_json::to_writer_pretty(&mut *out, &value)?;
@@ -251,16 +265,20 @@ fn render(font: &Soundfont, program: u16, pitch: u8, velocity: u8) -> Result<Wav
     // NSynth's notes are dry.
     settings.enable_reverb_and_chorus = false;
     // A new one for every note: nothing of the note before is left in it.
-    let mut synthesizer = Synthesizer::new(&font.font, &settings).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let synthesizer = guarded(|| Synthesizer::new(&font.font, &settings))?;
+    let mut synthesizer = synthesizer.map_err(|error| anyhow::anyhow!("{error}"))?;
     // Three times as loud as it plays by itself: the loudest notes then just fit.
     synthesizer.set_master_volume(1.5);
     synthesizer.process_midi_message(0, PROGRAM_CHANGE, i32::from(program), 0);
     let second = PLAYED_RATE as usize;
     let (mut left, mut right) = (vec![0.0; LENGTH * second], vec![0.0; LENGTH * second]);
-    synthesizer.note_on(0, i32::from(pitch), i32::from(velocity));
-    synthesizer.render(&mut left[..HELD * second], &mut right[..HELD * second]);
-    synthesizer.note_off(0, i32::from(pitch));
-    synthesizer.render(&mut left[HELD * second..], &mut right[HELD * second..]);
+    // A soundfont may tune a note so high, or loop it so far, that the synthesiser leaves its samples.
+    guarded(|| {
+        synthesizer.note_on(0, i32::from(pitch), i32::from(velocity));
+        synthesizer.render(&mut left[..HELD * second], &mut right[..HELD * second]);
+        synthesizer.note_off(0, i32::from(pitch));
+        synthesizer.render(&mut left[HELD * second..], &mut right[HELD * second..]);
+    })?;
     let mono: Vec<f32> = left.iter().zip(&right).map(|(left, right)| (left + right) / 2.0).collect();
     let wave = Waveform::new(vec![mono], PLAYED_RATE)?.resample(RATE)?;
     let peak = wave.peak();
@@ -294,5 +312,27 @@ fn described(
         instrument_family_str: FAMILIES[kind.family].into(),
         instrument_source: kind.source as i64,
         instrument_source_str: SOURCES[kind.source].into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::data::soundfont::tests::small;
+
+    #[test]
+    fn a_soundfont_that_leads_the_synthesiser_astray_is_an_error() {
+        const COARSE_TUNE: u16 = 51;
+        const SCALE_TUNING: u16 = 56;
+        const LOOPED: u16 = 54;
+        let play = |generators: &[[u16; 2]], loops: [u32; 2]| {
+            let font = Soundfont::read(&small(generators, loops, 16_000), &|_| true)?;
+            render(&font, 73, 60, 100)
+        };
+        let sound = play(&[[LOOPED, 1]], [10, 190]).unwrap();
+        assert!(sound.peak() > 0.01 && sound.samples() == LENGTH * RATE as usize);
+        // An octave for each of a hundred steps, in a loop of two samples.
+        let astray = play(&[[LOOPED, 1], [SCALE_TUNING, 1200], [COARSE_TUNE, 120]], [10, 12]);
+        assert!(astray.unwrap_err().to_string().contains("gave up"));
     }
 }

@@ -20,8 +20,9 @@ use tonoscope_hub::hex;
 use crate::{
     commands::data::{BUILT_IN, Renderer},
     failure::Misuse,
-    files::OutputFolder,
-    interrupt, progress,
+    files::{Inputs, OutputFolder, refuse_made_by_others},
+    interrupt::{self, Interrupted},
+    json_path, progress,
     tables::Table,
 };
 
@@ -126,17 +127,24 @@ pub(super) fn run(args: &PhrasesArgs, out: &mut dyn Write) -> Result<()> {
     let count = origin.count();
     if args.dry_run {
         if args.json {
-            return Ok(writeln!(out, "{}", json!({"folder": args.out, "phrases": count, "seconds": args.seconds}))?);
+            return Ok(writeln!(
+                out,
+                "{}",
+                json!({"folder": json_path::shown(&args.out), "phrases": count, "seconds": args.seconds})
+            )?);
         }
         return Ok(writeln!(out, "{count} phrases of {} s for `{}`", args.seconds, args.out.display())?);
     }
-    let folder = OutputFolder::open(&args.out)?;
+    if !args.out.join(KEY).exists() {
+        refuse_made_by_others(&args.out, &["phrases.csv", "phrases.json", "audio"])?;
+    }
+    let folder = OutputFolder::begin(&args.out, &Inputs::default())?;
     let key = json!({
         "version": env!("CARGO_PKG_VERSION"), "seed": args.seed, "seconds": args.seconds, "sample_rate": rate,
         "concepts": args.concepts, "solo": args.solo, "split": split, "scores": sources,
     });
     begin(&folder, &serde_json::to_vec_pretty(&key)?)?;
-    let audio = OutputFolder::open(&folder.path().join("audio"))?;
+    let audio = folder.within("audio")?;
     audio.tidy()?;
     let mut renderer = Renderer::open(BUILT_IN, rate).context("the soundfont inside the program")?;
     let bar = progress::steps(count as u64, "rendering phrases".to_owned(), "phrases");
@@ -144,7 +152,7 @@ pub(super) fn run(args: &PhrasesArgs, out: &mut dyn Write) -> Result<()> {
     let expected = HEADER + 2 * ((args.seconds * f64::from(rate)).round() as u64).max(1);
     for index in 0..count {
         if interrupt::asked() {
-            bail!("interrupted: run the command again to go on");
+            bail!(Interrupted::Finished { finished: index, all: count, what: "phrases" });
         }
         let name = format!("{}_{index:06}.wav", split.name());
         let piece = origin.piece(index, split, args.seconds);
@@ -163,7 +171,8 @@ pub(super) fn run(args: &PhrasesArgs, out: &mut dyn Write) -> Result<()> {
     table.write(&folder, "phrases.csv")?;
     folder.write("phrases.json", &serde_json::to_vec_pretty(&rows)?)?;
     if args.json {
-        let value = json!({"folder": args.out, "phrases": rows.len(), "rendered": made, "seed": args.seed});
+        let value =
+            json!({"folder": json_path::shown(&args.out), "phrases": rows.len(), "rendered": made, "seed": args.seed});
         serde_json::to_writer_pretty(&mut *out, &value)?;
         return Ok(writeln!(out)?);
     }
