@@ -7,7 +7,11 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{failure::Misuse, files::OutputFolder, report};
+use crate::{
+    failure::Misuse,
+    files::{Inputs, OutputFolder},
+    report,
+};
 
 /// Make one HTML page of folders of results
 ///
@@ -26,6 +30,24 @@ pub(crate) struct ReportArgs {
     max_audio_mb: u64,
 }
 
+impl ReportArgs {
+    /// Files of the folders, of which none becomes the page; but for earlier pages.
+    fn inputs(&self) -> Result<Inputs> {
+        let mut files = vec![];
+        for folder in
+            self.folders.iter().flat_map(|folder| [folder.clone(), folder.join("figures"), folder.join("audio")])
+        {
+            if folder.is_dir() {
+                let listed = std::fs::read_dir(&folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+                let listed = listed.with_context(|| format!("cannot read the folder `{}`", folder.display()))?;
+                files.extend(listed.iter().map(std::fs::DirEntry::path));
+            }
+        }
+        let page = |path: &PathBuf| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("html"));
+        Ok(Inputs::new(files.iter().filter(|path| path.is_file() && !page(path))))
+    }
+}
+
 pub(crate) fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<()> {
     for folder in &args.folders {
         if !folder.is_dir() {
@@ -39,7 +61,8 @@ pub(crate) fn run(args: &ReportArgs, out: &mut dyn Write) -> Result<()> {
     };
     let beside = page.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Before the work: links start from the folder, and it must be possible to write there.
-    let folder = OutputFolder::open(beside)?;
+    let folder = OutputFolder::begin(beside, &args.inputs()?)?;
+    folder.refuse_inputs([name])?;
     let made = report::page(&args.folders, beside, args.max_audio_mb.saturating_mul(1_000_000))?;
     if let Some(figure) = &made.by_size {
         figure.write(beside)?;

@@ -107,12 +107,21 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
     measured.map_or(0.0, |((left, _), (right, _))| f64::from(right - left) / EM * size)
 }
 
+/// Letters of a text that are measured: no line of a figure has as many.
+const MOST_LETTERS: usize = 1000;
+
+/// The first `most` letters of `text`.
+fn at_most(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
+}
+
 /// `text`, cut with an ellipsis if it is wider than `width` points.
 pub(super) fn shortened(text: &str, size: f64, width: f64) -> String {
-    if text_width(text, size) <= width {
+    let known = at_most(text, MOST_LETTERS);
+    if known.len() == text.len() && text_width(text, size) <= width {
         return text.to_owned();
     }
-    let mut kept: Vec<char> = text.chars().collect();
+    let mut kept: Vec<char> = known.chars().collect();
     while kept.len() > 1 {
         kept.pop();
         let candidate = kept.iter().collect::<String>().trim_end().to_owned() + "…";
@@ -126,7 +135,7 @@ pub(super) fn shortened(text: &str, size: f64, width: f64) -> String {
 /// `text` in lines of at most `width` points, at most `most` of them; what is too long is cut.
 pub(super) fn wrapped(text: &str, size: f64, width: f64, most: usize) -> Vec<String> {
     let mut lines: Vec<String> = vec![];
-    for word in text.split_whitespace() {
+    for word in at_most(text, MOST_LETTERS * most).split_whitespace() {
         match lines.last_mut() {
             Some(line) if text_width(&format!("{line} {word}"), size) <= width => {
                 line.push(' ');

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::BufReader,
+    io::Read,
     path::{Component, Path, PathBuf},
 };
 
@@ -14,6 +14,9 @@ use crate::figures::Figure;
 
 /// Rows of a table that are shown.
 pub(super) const MOST_ROWS: usize = 200;
+
+/// Longest file that is read, but for sounds.
+const LONGEST: u64 = 256 << 20;
 
 /// One folder, read.
 #[derive(Debug)]
@@ -100,8 +103,8 @@ impl Run {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let file = path.join("run.json");
-        let bytes =
-            fs::read(&file).with_context(|| format!("cannot read `{}`: no folder of results", file.display()))?;
+        let bytes = read_inside(path, &file)
+            .with_context(|| format!("cannot read `{}`: no folder of results", file.display()))?;
         let record: Map<String, Value> =
             serde_json::from_slice(&bytes).with_context(|| format!("`{}` is damaged", file.display()))?;
         let clips = read_clips(path, &record)?;
@@ -109,18 +112,22 @@ impl Run {
         let name = whole.file_name().map_or_else(|| shown.to_string(), |name| name.to_string_lossy().into_owned());
         let mut run = Self { name, record, tables: vec![], drawings: vec![], clips, notices: vec![] };
         for file in files(path, "csv")?.iter().filter(|file| !file.ends_with("audio.csv")) {
-            match read_table(file) {
+            match read_table(path, file) {
                 Ok(table) => run.tables.push(table),
                 Err(error) => run.notices.push(format!("table left out: {error:#}")),
             }
         }
         let figures = path.join("figures");
-        if figures.is_dir() {
+        if figures.is_dir()
+            && let Err(error) = contained(path, &figures)
+        {
+            run.notices.push(format!("figures left out: {error:#}"));
+        } else if figures.is_dir() {
             // That of several models was written beside an earlier page.
             let own = |file: &PathBuf| file.file_stem().is_none_or(|stem| stem != super::sizes::NAME);
             let still = files(&figures, "svg")?.into_iter().filter(own);
             for file in still.chain(files(&figures, "gif")?) {
-                match read_drawing(&file) {
+                match read_drawing(path, &file) {
                     Ok(drawing) => run.drawings.push(drawing),
                     Err(error) => run.notices.push(format!("figure left out: {error:#}")),
                 }
@@ -159,10 +166,30 @@ pub(super) fn inside(folder: &Path, relative: &str) -> Result<PathBuf> {
     // Backslashes separate on Windows only; nobody needs them elsewhere.
     ensure!(plain && !relative.is_empty() && !relative.contains('\\'), "`{relative}` is not a path inside the folder");
     let path = folder.join(below);
-    if let (Ok(real), Ok(folder)) = (fs::canonicalize(&path), fs::canonicalize(folder)) {
-        ensure!(real.starts_with(&folder), "`{relative}` leads out of the folder");
-    }
+    contained(folder, &path)?;
     Ok(path)
+}
+
+/// Makes sure that the file at `path`, below `folder`, lies inside it once symbolic links are followed: the folder may be
+/// somebody else's, and the page must hold nothing that is not in it.
+///
+/// # Errors
+/// If it leads out of the folder.
+fn contained(folder: &Path, path: &Path) -> Result<()> {
+    if let (Ok(real), Ok(whole)) = (fs::canonicalize(path), fs::canonicalize(folder)) {
+        let shown = path.strip_prefix(folder).unwrap_or(path).display();
+        ensure!(real.starts_with(&whole), "`{shown}` leads out of the folder");
+    }
+    Ok(())
+}
+
+/// The content of the file at `path`, which lies inside `folder` and is no longer than [`LONGEST`].
+pub(super) fn read_inside(folder: &Path, path: &Path) -> Result<Vec<u8>> {
+    contained(folder, path)?;
+    let mut bytes = vec![];
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= LONGEST, "it is longer than {} MB", LONGEST >> 20);
+    Ok(bytes)
 }
 
 fn read_clips(folder: &Path, record: &Map<String, Value>) -> Result<Vec<Clip>> {
@@ -170,8 +197,8 @@ fn read_clips(folder: &Path, record: &Map<String, Value>) -> Result<Vec<Clip>> {
     let mut clips = vec![];
     if table.exists() {
         let damaged = || format!("`{}` is damaged", table.display());
-        let file = File::open(&table).with_context(|| format!("cannot read `{}`", table.display()))?;
-        for clip in csv::Reader::from_reader(BufReader::new(file)).deserialize() {
+        let bytes = read_inside(folder, &table).with_context(|| format!("cannot read `{}`", table.display()))?;
+        for clip in csv::Reader::from_reader(bytes.as_slice()).deserialize() {
             clips.push(clip.with_context(damaged)?);
         }
     } else if let Some(pieces) = record.get("pieces").and_then(Value::as_array) {
@@ -200,10 +227,11 @@ fn name_of(file: &Path) -> String {
     file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn read_table(file: &Path) -> Result<Table> {
+fn read_table(folder: &Path, file: &Path) -> Result<Table> {
     let name = name_of(file);
     let read = || -> Result<Table> {
-        let mut reader = csv::Reader::from_reader(BufReader::new(File::open(file)?));
+        let bytes = read_inside(folder, file)?;
+        let mut reader = csv::Reader::from_reader(bytes.as_slice());
         let header: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
         ensure!(!header.is_empty(), "it is empty");
         let (mut rows, mut total) = (vec![], 0);
@@ -219,9 +247,9 @@ fn read_table(file: &Path) -> Result<Table> {
     read().with_context(|| format!("`{name}`"))
 }
 
-fn read_drawing(file: &Path) -> Result<Drawing> {
+fn read_drawing(folder: &Path, file: &Path) -> Result<Drawing> {
     let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let bytes = fs::read(file).with_context(|| format!("`{}`", name_of(file)))?;
+    let bytes = read_inside(folder, file).with_context(|| format!("`{}`", name_of(file)))?;
     let picture = if bytes.starts_with(b"GIF8") {
         Picture::Gif(bytes)
     } else {
@@ -229,7 +257,11 @@ fn read_drawing(file: &Path) -> Result<Drawing> {
         Picture::Svg(bytes)
     };
     // What is not there is not offered.
-    let beside = |extension: &str| fs::read(file.with_extension(extension)).ok();
-    let caption = beside("txt").map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default();
-    Ok(Drawing { name, caption, picture, png: beside("png"), csv: beside("csv") })
+    let beside = |extension: &str| -> Result<Option<Vec<u8>>> {
+        let path = file.with_extension(extension);
+        let there = path.is_file().then(|| read_inside(folder, &path).with_context(|| format!("`{}`", name_of(&path))));
+        there.transpose()
+    };
+    let caption = beside("txt")?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()).unwrap_or_default();
+    Ok(Drawing { name, caption, picture, png: beside("png")?, csv: beside("csv")? })
 }

@@ -1,10 +1,10 @@
 //! What interventions do to models of different sizes, in one figure.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::folder::Run;
+use super::folder::{Run, read_inside};
 use crate::{
     effect_precision::{Measured, plot, points},
     figures::{Figure, distinct},
@@ -13,6 +13,12 @@ use crate::{
 /// Name of the figure's files. Beside a page that lies in one of the folders, they lie among that folder's own figures.
 pub(super) const NAME: &str = "effect_precision_by_size";
 const SUMMARY: &str = "summary.csv";
+/// Names in a summary: there are two techniques, and some twenty sites.
+const MOST_TECHNIQUES: usize = 8;
+const MOST_SITES: usize = 64;
+const LONGEST_NAME: usize = 100;
+/// Largest effect or precision: log odds and nats of probabilities in 32 bits stay far below.
+const LARGEST: f64 = 1e6;
 
 /// Interventions on one model.
 struct Sized {
@@ -37,7 +43,7 @@ pub(super) fn figure(runs: &mut [Run], folders: &[impl AsRef<Path>]) -> Result<O
         if run.command() != "intervene" || !path.is_file() {
             continue;
         }
-        match read(&path) {
+        match read(folder.as_ref(), &path) {
             Ok(measured) if measured.iter().any(|of| of.effect.is_some()) => all.push(Sized::new(run, measured)),
             Ok(_) => {}
             Err(error) => run.notices.push(format!("left out of the figure of all models: {error:#}")),
@@ -59,7 +65,8 @@ pub(super) fn figure(runs: &mut [Run], folders: &[impl AsRef<Path>]) -> Result<O
 impl Sized {
     fn new(run: &Run, measured: Vec<Measured>) -> Self {
         let number = |name: &str| run.record.get("settings")?.get(name)?.as_u64();
-        let model = run.record.get("model").and_then(|model| model.as_str()).unwrap_or(&run.name).to_owned();
+        let model = run.record.get("model").and_then(|model| model.as_str()).unwrap_or(&run.name);
+        let model: String = model.chars().take(LONGEST_NAME).collect();
         let size = match (number("model_layers"), number("model_width")) {
             (Some(layers), Some(width)) => format!("{layers} layers of width {width}"),
             _ => model.clone(),
@@ -75,10 +82,28 @@ impl Sized {
 }
 
 /// All rows: the page shows only the first of a long table.
-fn read(path: &Path) -> Result<Vec<Measured>> {
-    let file = File::open(path).with_context(|| format!("`{SUMMARY}` cannot be read"))?;
-    let mut rows = csv::Reader::from_reader(BufReader::new(file));
-    rows.deserialize().collect::<Result<_, _>>().with_context(|| format!("`{SUMMARY}` is damaged"))
+///
+/// # Errors
+/// If it is damaged; if it names more techniques or sites than there can be, or numbers that no measurement has: a figure of
+/// these would take forever.
+fn read(folder: &Path, path: &Path) -> Result<Vec<Measured>> {
+    let bytes = read_inside(folder, path).with_context(|| format!("`{SUMMARY}` cannot be read"))?;
+    let damaged = || format!("`{SUMMARY}` is damaged");
+    let mut rows: Vec<Measured> = vec![];
+    let (mut techniques, mut sites) = (BTreeSet::new(), BTreeSet::new());
+    for row in csv::Reader::from_reader(bytes.as_slice()).deserialize() {
+        let row: Measured = row.with_context(damaged)?;
+        let sane = |number: f64| number.abs() <= LARGEST;
+        ensure!(row.effect.is_none_or(sane) && sane(row.precision), "{}: a number that is none", damaged());
+        // One quotation mark makes a name of all that follows.
+        let short = row.technique.len().max(row.site.len()) <= LONGEST_NAME;
+        ensure!(short, "{}: a name of more than {LONGEST_NAME} letters", damaged());
+        techniques.insert(row.technique.clone());
+        sites.insert(row.site.clone());
+        ensure!(techniques.len() <= MOST_TECHNIQUES && sites.len() <= MOST_SITES, "{}: too many names", damaged());
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -136,6 +161,36 @@ mod tests {
         assert_eq!(again.html, made.html);
         let alone = page(&folders[..1], &folders[0], 0).unwrap();
         assert!(alone.by_size.is_none() && !alone.html.contains("by model size"));
+    }
+
+    #[test]
+    fn a_damaged_summary_is_left_out_at_once() {
+        let guard = tempfile::tempdir().unwrap();
+        let folders = ["small", "large"].map(|name| guard.path().join(name));
+        let size = |layers: usize| json!({"model_layers": layers, "model_width": 64});
+        interventions(&folders[0], "small", &size(2), 1.0);
+        interventions(&folders[1], "large", &size(4), 1.0);
+        let whole = fs::read_to_string(folders[1].join(SUMMARY)).unwrap();
+        let many = |name: &str| {
+            (0..20_000).fold("technique,site,effect,precision\n".to_owned(), |text, row| {
+                text + &name.replace('N', &row.to_string()) + ",1,-1\n"
+            })
+        };
+        let open_quote = whole.replacen("replace", "\"replace", 1) + &"x,".repeat(500_000);
+        let huge = whole.replacen("-1.5", "1e308", 1);
+        for damaged in [
+            many("replace,siteN"),
+            many("tN,mlp_out"),
+            open_quote,
+            huge,
+            "technique,site,effect,precision\na,b,NaN,-1\n".to_owned(),
+        ] {
+            fs::write(folders[1].join(SUMMARY), damaged).unwrap();
+            let started = std::time::Instant::now();
+            let made = page(&folders, guard.path(), 0).unwrap();
+            assert!(made.by_size.is_none(), "one of them alone is left");
+            assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+        }
     }
 
     #[test]

@@ -125,6 +125,42 @@ fn no_link_leads_out_of_the_folder() {
     assert!(refused(folder.path()).contains("`audio/link.wav` leads out of the folder"));
 }
 
+#[cfg(unix)]
+#[test]
+fn tables_figures_captions_and_data_behind_links_that_lead_out_are_left_out() {
+    let (folder, other) = (lens(), tempfile::tempdir().unwrap());
+    put(other.path(), "secret", "<SECRET,b\n1,2\n");
+    for link in ["t.csv", "figures/other.svg", "figures/ndcg.txt", "figures/plane.csv", "figures/plane.png"] {
+        let link = folder.path().join(link);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(other.path().join("secret"), link).unwrap();
+    }
+    let shown = page(folder.path());
+    assert!(!shown.contains("SECRET") && !shown.contains(&STANDARD.encode("<SECRET,b\n1,2\n")));
+    for notice in [
+        "table left out: `t.csv`: `t.csv` leads out of the folder",
+        "figure left out: `other.svg`: `figures/other.svg` leads out of the folder",
+        "figure left out: `ndcg.txt`: `figures/ndcg.txt` leads out of the folder",
+    ] {
+        assert!(shown.contains(notice), "{notice}");
+    }
+    // A link that stays inside is followed.
+    fs::remove_file(folder.path().join("t.csv")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("ndcg.csv"), folder.path().join("t.csv")).unwrap();
+    assert!(page(folder.path()).contains("t.csv <span"));
+    // The record, the table of sounds, and the whole folder of figures.
+    for name in ["run.json", "audio.csv"] {
+        let folder = lens();
+        fs::rename(folder.path().join(name), other.path().join(name)).unwrap();
+        std::os::unix::fs::symlink(other.path().join(name), folder.path().join(name)).unwrap();
+        assert!(refused(folder.path()).contains(&format!("`{name}` leads out of the folder")), "{name}");
+    }
+    let folder = lens();
+    fs::rename(folder.path().join("figures"), other.path().join("figures")).unwrap();
+    std::os::unix::fs::symlink(other.path().join("figures"), folder.path().join("figures")).unwrap();
+    assert!(page(folder.path()).contains("figures left out: `figures` leads out of the folder"));
+}
+
 #[test]
 fn what_is_damaged_is_named() {
     let folder = lens();
