@@ -67,7 +67,7 @@ impl Figure {
     /// Writes `figures/NAME.svg`, `.png`, `.csv`, and the caption as `.txt`, into `folder`.
     ///
     /// # Errors
-    /// If a file cannot be written, or the name is not made of letters, digits, `-` and `_`.
+    /// If a file cannot be written, or the name is not made of letters, digits, `-`, `_` and `%`.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let folder = folder_for(&self.name, folder)?;
         for (extension, bytes) in [
@@ -84,9 +84,10 @@ impl Figure {
 
 /// The folder of the figures inside `folder`, if `name` can be that of a figure.
 fn folder_for(name: &str, folder: &Path) -> Result<OutputFolder> {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+    // As `file_name` makes them of names from outside.
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '%');
     let named = !name.is_empty() && name.chars().all(plain);
-    ensure!(named, "`{name}` cannot be the name of a figure: letters, digits, `-` and `_` only");
+    ensure!(named, "`{name}` cannot be the name of a figure: letters, digits, `-`, `_` and `%` only");
     OutputFolder::open(&folder.join("figures"))
 }
 

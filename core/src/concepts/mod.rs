@@ -224,6 +224,37 @@ impl Concept {
         self.word.as_ref().unwrap_or(&self.name)
     }
 
+    /// Whether `prompt` names the concept: its word or its name, in any case, hyphenated or not, singular or plural.
+    pub fn is_named_in(&self, prompt: &str) -> bool {
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+            words.map(str::to_lowercase).collect()
+        };
+        let there = words(prompt);
+        [self.word(), &self.name].into_iter().any(|name| {
+            let name = words(name).concat();
+            if !name.is_ascii() {
+                // Not every script separates words.
+                return prompt.to_lowercase().contains(&name);
+            }
+            // `hip hop` is `hiphop`.
+            let begins_at = |from: usize| {
+                let mut rest = name.as_str();
+                for word in &there[from..] {
+                    match rest.strip_prefix(word.as_str()) {
+                        Some(after) => rest = after,
+                        None => return word.strip_suffix('s') == Some(rest),
+                    }
+                    if rest.is_empty() {
+                        return true;
+                    }
+                }
+                false
+            };
+            !name.is_empty() && (0..there.len()).any(begins_at)
+        })
+    }
+
     /// Index of the class whose odds are compared.
     ///
     /// # Errors

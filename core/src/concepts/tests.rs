@@ -111,3 +111,24 @@ fn own_concepts_have_the_same_form() {
     let text = toml::to_string(&set).unwrap();
     assert_eq!(ConceptSet::from_toml("again.toml", &text), Ok(set));
 }
+
+#[test]
+fn a_prompt_names_concepts_by_whole_words() {
+    let concept = |name: &str, word: Option<&str>| Concept {
+        name: name.to_owned(),
+        slot: "SLOT".to_owned(),
+        word: word.map(str::to_owned),
+        label: String::new(),
+        index: None,
+        relevant: vec![],
+    };
+    let named = |name: &str, prompt: &str| concept(name, None).is_named_in(prompt);
+    assert!(named("guitar", "A slow Guitar melody.") && named("guitar", "two guitars, please"));
+    assert!(!named("guitar", "a guitarist") && !named("pop", "popular music") && !named("rock", ""));
+    assert!(
+        named("hiphop", "a hip hop beat") && named("hiphop", "Hip-Hop") && named("slow_to_medium", "slow to medium")
+    );
+    assert!(!named("hiphop", "hip or hop") && named("jazz", "jazz"));
+    assert!(named("琴", "古琴の曲") && !named("鼓", "古琴の曲"));
+    assert!(concept("r&b", Some("rhythm and blues")).is_named_in("some rhythm and blues"));
+}

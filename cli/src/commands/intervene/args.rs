@@ -14,6 +14,7 @@ use super::plan::{InterventionPlan, PlannedConcept};
 use crate::{
     commands::concept_args::ConceptArgs,
     failure::Misuse,
+    files::Inputs,
     judge::JudgeArgs,
     prompt_file,
     second_judge::SecondJudgeArgs,
@@ -113,6 +114,12 @@ fn parse_steps(text: &str) -> Result<Range<usize>, String> {
 }
 
 impl InterveneArgs {
+    /// Files of prompts that stand for concepts.
+    pub(super) fn inputs(&self) -> Inputs {
+        let file = |name: &String| name.split_once('=').map_or(name.as_str(), |(path, _)| path).to_owned();
+        Inputs::new(self.from.iter().chain(&self.to).map(file))
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         self.study.sampling.check(self.study.duration)?;
         if self.concepts.prompts_per_concept == 0 {

@@ -9,13 +9,13 @@ use tonoscope_core::{
     interventions::{Means, difference},
 };
 
-use super::{plan::InterventionPlan, unit::file_name};
+use super::plan::InterventionPlan;
 use crate::files::OutputFolder;
 
 /// Writes `edits/FROM_to_TO.safetensors` for every pair: at each site and layer, the difference averaged over steps is
 /// added, so that it fits music of any length.
 pub(super) fn write(plan: &InterventionPlan, means: &BTreeMap<usize, Means>, folder: &OutputFolder) -> Result<()> {
-    let folder = OutputFolder::open(&folder.path().join("edits"))?;
+    let folder = folder.within("edits")?;
     for &(from, to) in &plan.pairs {
         let difference = difference(&means[&to], &means[&from]);
         let (mut edits, mut tensors) = (vec![], BTreeMap::new());
@@ -34,7 +34,7 @@ pub(super) fn write(plan: &InterventionPlan, means: &BTreeMap<usize, Means>, fol
                 change: Change::Add { value: Value { tensor: name, axes }, scale: plan.scale },
             });
         }
-        let name = file_name(&format!("{}_to_{}", plan.concepts[from].name, plan.concepts[to].name));
+        let name = plan.pair_name((from, to));
         folder.write(&format!("{name}.safetensors"), &EditFile { edits, tensors }.to_bytes()?)?;
     }
     Ok(())

@@ -5,7 +5,6 @@ use anyhow::Result;
 use super::{
     plan::{InterventionPlan, technique_name},
     tables::Summary,
-    unit::file_name,
 };
 use crate::{
     effect_precision::{Measured, plot, points, spread},
@@ -30,8 +29,8 @@ pub(super) fn all(plan: &InterventionPlan, summaries: &[Summary]) -> Result<Vec<
     figures.push(map(plan, summaries, "effect_map", "mean over all pairs", |_| true)?);
     if plan.pairs.len() <= MAPPED_PAIRS {
         for &(from, to) in &plan.pairs {
+            let name = format!("effect_map_{}", plan.pair_name((from, to)));
             let (from, to) = (&plan.concepts[from].name, &plan.concepts[to].name);
-            let name = file_name(&format!("effect_map_{from}_to_{to}"));
             figures
                 .push(map(plan, summaries, &name, &format!("{from} to {to}"), |of| of.from == *from && of.to == *to)?);
         }

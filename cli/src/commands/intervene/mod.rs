@@ -32,10 +32,11 @@ use crate::{
 
 pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
     args.check()?;
+    let job = args.study.job.job()?;
     let set = args.concepts.set()?;
     interrupt::listen();
     let found = args.study.model.find()?;
-    let how = args.study.sampling.generate(args.study.duration, &found)?;
+    let how = args.study.generate(&found)?;
     let judge = args.judge.find()?;
     let mut plan = args.plan(&set, &judge.labels, &found, &how)?;
     let second = args.second.find(plan.concepts.iter().map(|concept| concept.name.as_str()))?;
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
         )?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.study.out)?;
+    let folder = OutputFolder::begin(&args.study.out, &args.inputs())?;
     let started = Instant::now();
     let opened = args.study.device.open()?;
     let mut ready = args.study.load(found, &opened, &how)?;
@@ -69,9 +70,15 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
     plan.second = second.as_ref().map(SecondJudge::plan);
     let mut timings = StudyTimings { load_s: started.elapsed().as_secs_f64(), ..StudyTimings::default() };
     let kept = Units::open(&folder, &serde_json::to_value(&plan)?, args.study.overwrite)?;
-    let share = args.study.job.job()?.share(units.len(), "prompts of pairs");
-    let todo: Vec<Unit> = units[share].iter().copied().filter(|&unit| !kept.has(&plan.name(unit))).collect();
-    let means = args.means(&ready, &plan, &prompts, &todo, &folder)?;
+    let share = job.share(units.len(), "prompts of pairs");
+    let todo: Vec<Unit> = units[share]
+        .iter()
+        .copied()
+        .filter(|&unit| !kept.has(&plan.name(unit)) || !kept.has(&plan.clean_name(unit)))
+        .collect();
+    let names = || units.iter().map(|&unit| plan.name(unit));
+    let stopped = |error| kept.interrupted(error, names(), "prompts of pairs");
+    let means = args.means(&ready, &plan, &prompts, &todo, &folder).map_err(stopped)?;
     if args.save_edits {
         directions::write(&plan, &means, &folder)?;
     }
@@ -84,7 +91,7 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
         folder: &folder,
         rows: args.rows,
     };
-    let generating = work(&worker, &kept, &todo, &prompts, &means, &mut timings)?;
+    let generating = work(&worker, &kept, &todo, &prompts, &means, &mut timings).map_err(stopped)?;
     let interventions = todo.len() * plan.techniques.len() * places.len() * (1 + plan.controls);
     if interventions > 0 {
         timings.generate_s = Some(generating);
@@ -92,8 +99,7 @@ pub(crate) fn run(args: &InterveneArgs, out: &mut dyn Write) -> Result<()> {
     }
     StudyRecord::new(InterventionPlan::COMMAND, &ready.provenance, &ready.device, &plan.settings(), timings)
         .write(&folder)?;
-    let names = units.iter().map(|&unit| plan.name(unit));
-    if unfinished(&kept, names, "prompts of pairs", &args.study.out, out)? {
+    if unfinished(&kept, names(), "prompts of pairs", &args.study.out, out)? {
         return Ok(());
     }
     finish(&plan, &kept, &folder, args.study.json, out)
@@ -122,8 +128,13 @@ fn work(
             let clean = worker.clean(unit, prompt, &mut |_| interrupt::check())?;
             kept.write(&clean_name, &serde_json::to_vec(&clean)?)?;
         }
-        let clean: CleanUnit = serde_json::from_slice(&kept.read(&clean_name)?)
-            .with_context(|| format!("unit `{clean_name}` is damaged"))?;
+        let damaged = || format!("unit `{clean_name}` is damaged");
+        let clean: CleanUnit = serde_json::from_slice(&kept.read(&clean_name)?).with_context(damaged)?;
+        clean.check(plan).with_context(damaged)?;
+        // Only its clean run was damaged.
+        if kept.has(&plan.name(unit)) {
+            continue;
+        }
         let mut ticks = done as u64 * per_unit;
         let both = [&means[&unit.pair.0], &means[&unit.pair.1]];
         let (made, seconds) = worker.pair(unit, prompt, &clean, both, &mut || {

@@ -10,7 +10,11 @@ use tonoscope_core::{
     interventions::{Experiment, Feed, PUBLISHED_ROWS, Place, Technique, places},
 };
 
-use crate::{second_judge::SecondPlan, study::Basis};
+use crate::{
+    file_name::{file_name, pair_name},
+    second_judge::SecondPlan,
+    study::Basis,
+};
 
 /// A concept, or a file of prompts that stands for one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,13 +91,17 @@ impl InterventionPlan {
 
     /// Name of a unit.
     pub(crate) fn name(&self, unit: Unit) -> String {
-        let (from, to) = (&self.concepts[unit.pair.0].name, &self.concepts[unit.pair.1].name);
-        format!("{from}_to_{to}_{:04}", unit.prompt)
+        format!("{}_{:04}", self.pair_name(unit.pair), unit.prompt)
+    }
+
+    /// Name of a pair in the names of files and units.
+    pub(crate) fn pair_name(&self, (from, to): (usize, usize)) -> String {
+        pair_name(&self.concepts[from].name, &self.concepts[to].name)
     }
 
     /// Name of the clean run of a prompt.
     pub(crate) fn clean_name(&self, unit: Unit) -> String {
-        format!("clean_{}_{:04}", self.concepts[unit.pair.0].name, unit.prompt)
+        format!("clean_{}_{:04}", file_name(&self.concepts[unit.pair.0].name), unit.prompt)
     }
 
     /// Every place that is intervened on, in the published order.

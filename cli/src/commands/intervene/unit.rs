@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::ControlFlow};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
@@ -83,6 +83,48 @@ pub(super) struct Extreme {
 /// What one prompt of a pair gave, by technique.
 pub(super) type PairUnit = Vec<(Technique, Outcome)>;
 
+impl CleanUnit {
+    /// Makes sure that it is of the size that a prompt of `plan` has.
+    pub(super) fn check(&self, plan: &InterventionPlan) -> Result<()> {
+        ensure!(!self.logits.is_empty(), "the judge says nothing");
+        let concepts = if plan.second.is_some() { plan.concepts.len() } else { 0 };
+        ensure!(self.second.len() == concepts, "the second judge says {} numbers", self.second.len());
+        let classes = plan.concepts.iter().flat_map(|concept| concept.class.iter().chain(&concept.published));
+        ensure!(classes.max().is_none_or(|class| *class < self.logits.len()), "the judge has too few classes");
+        let frames = plan.basis.frames;
+        let whole = !self.codes.is_empty() && self.codes.iter().all(|codes| codes.len() == frames);
+        ensure!(whole, "its codes are not of {frames} frames");
+        Ok(())
+    }
+}
+
+/// Makes sure that `unit` is of the size that a prompt of `plan` with so many `places` has, beside its run without
+/// intervention, `clean`.
+pub(super) fn check_pair(unit: &PairUnit, clean: &CleanUnit, plan: &InterventionPlan, places: usize) -> Result<()> {
+    let techniques: Vec<Technique> = unit.iter().map(|(technique, _)| *technique).collect();
+    ensure!(techniques == plan.techniques, "it is of other techniques");
+    for (technique, outcome) in unit {
+        let name = technique_name(*technique);
+        let table = |what: &str, rows: &[Vec<f32>], count: usize, width: usize| {
+            let fits = rows.len() == count && rows.iter().all(|row| row.len() == width);
+            ensure!(fits, "`{name}.{what}` is not {count} rows of {width} numbers");
+            Ok(())
+        };
+        let (classes, concepts) = (clean.logits.len(), clean.second.len());
+        let judged_again = |count: usize| if concepts == 0 { 0 } else { count };
+        table("logits", &outcome.logits, places, classes)?;
+        table("random", &outcome.random, places * plan.controls, classes)?;
+        table("second", &outcome.second, judged_again(places), concepts)?;
+        table("second_random", &outcome.second_random, judged_again(places * plan.controls), concepts)?;
+        let codes = if plan.tokens { places } else { 0 };
+        let (codebooks, frames) = (clean.codes.len(), plan.basis.frames);
+        let whole = |piece: &Codes| piece.len() == codebooks && piece.iter().all(|codes| codes.len() == frames);
+        let fits = outcome.codes.len() == codes && outcome.codes.iter().all(whole);
+        ensure!(fits, "`{name}.codes` are not {codes} pieces of {codebooks} codebooks and {frames} frames");
+    }
+    Ok(())
+}
+
 /// Carries out one unit after another.
 pub(super) struct Worker<'a> {
     pub(super) model: &'a MusicGen,
@@ -115,8 +157,8 @@ impl Worker<'_> {
         let [codes, patched] = made.map_err(interrupted)?;
         let wave = pollster::block_on(tensors::decode(self.model, &codes))?;
         let audio = if self.plan.extremes > 0 {
-            let name = format!("{}.wav", file_name(&self.plan.clean_name(unit)));
-            write_wave(&OutputFolder::open(&self.folder.path().join("audio"))?, &name, &wave)?;
+            let name = format!("{}.wav", self.plan.clean_name(unit));
+            write_wave(&self.folder.within("audio")?, &name, &wave)?;
             Some(name)
         } else {
             None
@@ -191,14 +233,14 @@ impl Worker<'_> {
             |logits: &Vec<f32>| log_odds_effect(&before, &log_probabilities(logits), original, desired).total();
         let mut ranked: Vec<(usize, f64)> = logits.iter().map(effect).enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let folder = OutputFolder::open(&self.folder.path().join("audio"))?;
+        let folder = self.folder.within("audio")?;
         let most = self.plan.extremes.min(ranked.len());
         let best = ranked[..most].iter().enumerate().map(|(rank, of)| (format!("best {}", rank + 1), of));
         let worst = ranked.iter().rev().take(most).enumerate().map(|(rank, of)| (format!("worst {}", rank + 1), of));
         let mut kept = vec![];
         for (rank, &(place, effect)) in best.chain(worst) {
-            let stem = format!("{}_{}_{}", self.plan.name(unit), technique_name(technique), rank.replace(' ', "_"));
-            let file = format!("{}.wav", file_name(&stem));
+            let (unit, technique) = (self.plan.name(unit), technique_name(technique));
+            let file = format!("{unit}_{technique}_{}.wav", rank.replace(' ', "_"));
             write_wave(&folder, &file, &waves[place])?;
             kept.push(Extreme { file, place: self.places[place].to_string(), rank, effect });
         }
@@ -215,11 +257,6 @@ impl Worker<'_> {
     fn judged_again(&self, waves: &[Waveform]) -> Result<Vec<Vec<f32>>> {
         self.second.map_or(Ok(vec![]), |second| second.judge(waves.to_vec()))
     }
-}
-
-/// Letters, digits, `-` and `_` alone, as files are called.
-pub(super) fn file_name(stem: &str) -> String {
-    stem.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-', "-")
 }
 
 /// `ln softmax`, in 64 bit.
@@ -277,22 +314,68 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<PairUnit> {
         let name = technique_name(*technique);
         let rows = |what: &str| -> Result<Vec<Vec<f32>>> {
             let Ok(tensor) = file.tensor(&format!("{name}.{what}")) else { return Ok(vec![]) };
-            let [_, classes] = tensor.shape() else { return Err(anyhow!("`{name}.{what}` is not a table")) };
-            let values: Vec<f32> =
-                tensor.data().chunks_exact(4).map(|of| f32::from_le_bytes([of[0], of[1], of[2], of[3]])).collect();
-            Ok(values.chunks(*classes).map(<[f32]>::to_vec).collect())
+            let &[rows, classes] = tensor.shape() else { return Err(anyhow!("`{name}.{what}` is not a table")) };
+            ensure!(tensor.dtype() == Dtype::F32 && rows * classes > 0, "`{name}.{what}` is not a table of numbers");
+            let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|of| f32::from_le_bytes(*of)).collect();
+            Ok(values.chunks(classes).map(<[f32]>::to_vec).collect())
         };
         outcome.logits = rows("logits")?;
         outcome.second = rows("second")?;
         outcome.random = rows("random")?;
         outcome.second_random = rows("second_random")?;
         if let Ok(tensor) = file.tensor(&format!("{name}.codes")) {
-            let [_, codebooks, frames] = tensor.shape() else { return Err(anyhow!("`{name}.codes` has another rank")) };
-            let code = |of: &[u8]| of.try_into().map_or(0, |of| i64::from_le_bytes(of) as u32);
-            let values: Vec<u32> = tensor.data().chunks_exact(8).map(code).collect();
-            let piece = |piece: &[u32]| piece.chunks(*frames).map(<[u32]>::to_vec).collect();
+            let &[places, codebooks, frames] = tensor.shape() else {
+                return Err(anyhow!("`{name}.codes` has another rank"));
+            };
+            let filled = places * codebooks * frames > 0;
+            ensure!(tensor.dtype() == Dtype::I64 && filled, "`{name}.codes` are not a table of codes");
+            let code = |of: &[u8; 8]| u32::try_from(i64::from_le_bytes(*of)).context("a code that is none");
+            let values = tensor.data().as_chunks::<8>().0.iter().map(code).collect::<Result<Vec<u32>>>()?;
+            let piece = |piece: &[u32]| piece.chunks(frames).map(<[u32]>::to_vec).collect();
             outcome.codes = values.chunks(codebooks * frames).map(piece).collect();
         }
     }
     Ok(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit() -> PairUnit {
+        let outcome = Outcome {
+            logits: vec![vec![0.5, 1.5], vec![-0.5, 2.5]],
+            random: vec![vec![1.0, 2.0]],
+            codes: vec![vec![vec![1, 2, 3], vec![4, 5, 6]]],
+            scale_zero_equal: true,
+            ..Outcome::default()
+        };
+        vec![(Technique::Replace, outcome)]
+    }
+
+    #[test]
+    fn a_unit_comes_back_as_it_was() {
+        let bytes = to_bytes(&unit()).unwrap();
+        let read = from_bytes(&bytes).unwrap();
+        assert_eq!(to_bytes(&read).unwrap(), bytes);
+        assert_eq!((&read[0].1.logits, &read[0].1.codes), (&unit()[0].1.logits, &unit()[0].1.codes));
+    }
+
+    #[test]
+    fn no_damage_to_a_unit_panics() {
+        let whole = to_bytes(&unit()).unwrap();
+        let header = u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize + 8;
+        for at in 0..whole.len() {
+            for value in [0, b'0', b'1', b'9', b'[', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let _ = from_bytes(&bytes);
+            }
+        }
+        for (from, to) in [("[2,2]", "[0,4]"), ("[2,2]", "[4,0]"), ("[1,2,3]", "[0,2,3]"), ("\"F32\"", "\"I32\"")] {
+            let text = String::from_utf8(whole[8..header].to_vec()).unwrap().replacen(from, to, 1);
+            let bytes = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &whole[header..]].concat();
+            assert!(from_bytes(&bytes).is_err(), "{text}");
+        }
+    }
 }

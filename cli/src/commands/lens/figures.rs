@@ -36,7 +36,7 @@ fn recognisability(plan: &LensPlan, recognised: &[RecognisedSummary]) -> Result<
         points: recognised
             .iter()
             .filter(|of| of.concept == name)
-            .map(|of| (of.layer as f64, of.mean, Some((of.low, of.high))))
+            .map(|of| (of.layer as f64, of.mean, of.low.zip(of.high)))
             .collect(),
     };
     let panel = |category: &&str| Panel {
@@ -74,7 +74,7 @@ fn logit_lens(plan: &LensPlan, logits: &[LogitSummary]) -> Result<Figure> {
         points: logits
             .iter()
             .filter(|of| of.codebook == codebook)
-            .map(|of| (of.layer as f64, of.kl_last_layer_nats, Some((of.kl_low, of.kl_high))))
+            .map(|of| (of.layer as f64, of.kl_last_layer_nats, of.kl_low.zip(of.kl_high)))
             .collect(),
     };
     LinePlot {

@@ -21,11 +21,12 @@ use self::{
 use super::concept_args::ConceptArgs;
 use crate::{
     failure::Misuse,
-    files::OutputFolder,
+    files::{Inputs, OutputFolder},
     interrupt,
     judge::JudgeArgs,
     progress, prompt_file,
     study::{LayerList, StudyArgs, StudyRecord, StudyTimings, keyed, unfinished},
+    tensors,
     units::Units,
 };
 
@@ -76,13 +77,15 @@ pub(crate) struct LensArgs {
 
 pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     args.check()?;
+    let job = args.study.job.job()?;
     let set = args.concepts.set()?;
     let prompts = args.all_prompts(&set)?;
     interrupt::listen();
     let found = args.study.model.find()?;
-    let how = args.study.sampling.generate(args.study.duration, &found)?;
+    let how = args.study.generate(&found)?;
     if how.frames > how.window.frames {
-        let what = format!("{} s is more than the model sees at once", args.study.duration);
+        let seconds = how.frames as f64 / found.files.config.audio_encoder.frame_rate() as f64;
+        let what = format!("{seconds} s is more than the model sees at once");
         return Err(Misuse::new(what).hint("the lens reads up to 30 s").into());
     }
     let all = found.files.config.decoder.num_hidden_layers;
@@ -96,6 +99,10 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     if let Some(judge) = &judge {
         for concept in &set.concepts {
             concept.relevant(&judge.labels)?;
+        }
+        for prompt in prompts.iter().filter(|prompt| prompt.measured.is_empty()) {
+            let prompt = tensors::shortened(&prompt.text);
+            progress::note(&format!("`{prompt}` names no concept, so that its recognisability is not measured"));
         }
     }
     let given = args.translators.as_deref().map(read_translators).transpose()?;
@@ -113,7 +120,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
         )?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.study.out)?;
+    let folder = OutputFolder::begin(&args.study.out, &Inputs::new(args.translators.iter().chain(&args.prompts)))?;
     let started = Instant::now();
     let opened = args.study.device.open()?;
     let fitted_prompts: Vec<_> = fitted_on.iter().map(|text| keyed(&found, text)).collect::<Result<_>>()?;
@@ -137,14 +144,16 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
         tokens: args.study.tokens,
     };
     let units = Units::open(&folder, &serde_json::to_value(&plan)?, args.study.overwrite)?;
+    let names = || (0..plan.prompts.len()).map(|index| plan.unit(index));
+    let stopped = |error| units.interrupted(error, names(), "prompts");
     let translators = match (args.mode, given) {
         (Mode::Tuned, Some((file, _))) => Some(file),
-        (Mode::Tuned, None) => Some(fit(&ready, &plan, &fitted_prompts, &folder)?),
+        (Mode::Tuned, None) => Some(fit(&ready, &plan, &fitted_prompts, &folder).map_err(stopped)?),
         _ => None,
     };
     let translators = translators.map(|file| Translators::new(&file, model)).transpose()?;
     let lens = Lens { model, plan: &plan, judge: judge.as_ref(), translators: translators.as_ref(), folder: &folder };
-    let share = args.study.job.job()?.share(plan.prompts.len(), "prompts");
+    let share = job.share(plan.prompts.len(), "prompts");
     let todo: Vec<usize> = share.filter(|&index| !units.has(&plan.unit(index))).collect();
     let bar = progress::steps(todo.len() as u64 * lens.ticks(), "reading layers".to_owned(), "steps");
     let started = Instant::now();
@@ -152,15 +161,15 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
         let unit = lens.unit(index, &read[index], &mut |ticks| {
             bar.set_position(done as u64 * lens.ticks() + ticks);
             interrupt::check()
-        })?;
+        });
+        let unit = unit.map_err(stopped)?;
         units.write(&plan.unit(index), &serde_json::to_vec(&unit)?)?;
         timings.units_made += 1;
     }
     bar.finish_and_clear();
     timings.units_s = started.elapsed().as_secs_f64();
     StudyRecord::new(LensPlan::COMMAND, &ready.provenance, &ready.device, &plan.settings()?, timings).write(&folder)?;
-    let names = (0..plan.prompts.len()).map(|index| plan.unit(index));
-    if unfinished(&units, names, "prompts", &args.study.out, out)? {
+    if unfinished(&units, names(), "prompts", &args.study.out, out)? {
         return Ok(());
     }
     finish(&plan, &units, &folder, args.study.json, out)
@@ -237,18 +246,23 @@ impl LensArgs {
     }
 
     fn all_prompts(&self, set: &tonoscope_core::concepts::ConceptSet) -> Result<Vec<PlannedPrompt>> {
-        let planned = |concept: Option<&str>, index: usize, text: String| PlannedPrompt {
-            concept: concept.map(str::to_owned),
-            index,
-            text,
-            audio: false,
-        };
         if self.has_own_prompts() {
             let mut texts = self.prompt.clone();
             if let Some(path) = &self.prompts {
                 texts.extend(prompt_file::read(path)?);
             }
-            return Ok(texts.into_iter().enumerate().map(|(index, text)| planned(None, index, text)).collect());
+            let named = |text: &str| {
+                let named = set.concepts.iter().filter(|concept| concept.is_named_in(text));
+                named.map(|concept| concept.name.clone()).collect()
+            };
+            let planned = |(index, text): (usize, String)| PlannedPrompt {
+                concept: None,
+                index,
+                measured: named(&text),
+                text,
+                audio: false,
+            };
+            return Ok(texts.into_iter().enumerate().map(planned).collect());
         }
         if !self.concepts.choice.is_given() {
             let misuse = Misuse::new("no prompt");
@@ -259,7 +273,13 @@ impl LensArgs {
         let mut all = vec![];
         for (concept, prompts) in self.concepts.prompts(set)? {
             let of_concept = prompts.into_iter().enumerate();
-            all.extend(of_concept.map(|(index, text)| planned(Some(&concept.name), index, text)));
+            all.extend(of_concept.map(|(index, text)| PlannedPrompt {
+                concept: Some(concept.name.clone()),
+                index,
+                text,
+                audio: false,
+                measured: vec![concept.name.clone()],
+            }));
         }
         Ok(all)
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tonoscope_core::concepts::Concept;
 
-use crate::study::Basis;
+use crate::{file_name::file_name, study::Basis};
 
 /// How a layer is heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -40,6 +40,8 @@ pub(crate) struct PlannedPrompt {
     pub(crate) text: String,
     /// Whether its audio is kept.
     pub(crate) audio: bool,
+    /// Names of the concepts that it is measured against: its own, or those that it names.
+    pub(crate) measured: Vec<String>,
 }
 
 /// Everything that decides the results.
@@ -76,16 +78,13 @@ impl LensPlan {
 
     /// Name of a layer's audio.
     pub(crate) fn audio(&self, index: usize, layer: usize) -> String {
-        format!(
-            "{}_layer_{layer:02}.wav",
-            self.unit(index).replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-")
-        )
+        format!("{}_layer_{layer:02}.wav", file_name(&self.unit(index)))
     }
 
-    /// The concepts that a prompt is measured against: its own, or all of them.
+    /// The concepts that a prompt is measured against.
     pub(crate) fn measured(&self, index: usize) -> impl Iterator<Item = &Concept> {
-        let own = self.prompts[index].concept.as_ref();
-        self.concepts.iter().filter(move |concept| own.is_none_or(|own| *own == concept.name))
+        let measured = &self.prompts[index].measured;
+        self.concepts.iter().filter(move |concept| measured.contains(&concept.name))
     }
 
     /// What translators depend on, as the content of a file.

@@ -11,6 +11,7 @@ use tonoscope_core::metrics::{Interval, mean_interval};
 use super::{figures, plan::LensPlan, unit::LensUnit};
 use crate::{
     files::OutputFolder,
+    json_path,
     tables::{AudioRow, Table},
     tensors::to_file,
     units::Units,
@@ -37,8 +38,9 @@ pub(super) struct RecognisedSummary {
     pub(super) layer: usize,
     pub(super) prompts: usize,
     pub(super) mean: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
+    /// `None` of one prompt, which says nothing of others.
+    pub(super) low: Option<f64>,
+    pub(super) high: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -64,8 +66,9 @@ pub(super) struct LogitSummary {
     pub(super) rank_of_final: f64,
     pub(super) agreement: f64,
     pub(super) kl_last_layer_nats: f64,
-    pub(super) kl_low: f64,
-    pub(super) kl_high: f64,
+    /// `None` of one prompt.
+    pub(super) kl_low: Option<f64>,
+    pub(super) kl_high: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,8 +110,9 @@ pub(crate) fn finish(
     let mut tokens: Vec<Vec<Vec<Vec<u32>>>> = vec![];
     for (index, prompt) in plan.prompts.iter().enumerate() {
         let name = plan.unit(index);
-        let unit: LensUnit =
-            serde_json::from_slice(&units.read(&name)?).with_context(|| format!("unit `{name}` is damaged"))?;
+        let damaged = || format!("unit `{name}` is damaged");
+        let unit: LensUnit = serde_json::from_slice(&units.read(&name)?).with_context(damaged)?;
+        unit.check(plan, index).with_context(damaged)?;
         let of = prompt.concept.as_deref().unwrap_or("");
         for (&layer, ndcg) in plan.read.iter().zip(&unit.ndcg) {
             for (concept, &ndcg) in plan.measured(index).zip(ndcg) {
@@ -228,7 +232,7 @@ fn write_all<R: Serialize>(folder: &OutputFolder, name: &str, rows: &[R]) -> Res
 }
 
 fn interval(values: &[f64]) -> Interval {
-    let none = Interval { low: f64::NAN, mean: f64::NAN, high: f64::NAN };
+    let none = Interval { low: None, mean: f64::NAN, high: None };
     mean_interval(values, 0.95, BOOTSTRAP.0, BOOTSTRAP.1).unwrap_or(none)
 }
 
@@ -297,7 +301,8 @@ fn report(
     out: &mut dyn Write,
 ) -> Result<()> {
     if as_json {
-        let summary = json!({"out": folder.path(), "recognisability": recognised, "logit_lens": logits});
+        let summary =
+            json!({"out": json_path::shown(folder.path()), "recognisability": recognised, "logit_lens": logits});
         writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
         return Ok(());
     }

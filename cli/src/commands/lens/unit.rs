@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
     hooks::Hooks,
@@ -14,6 +14,7 @@ use tonoscope_core::{
 use super::plan::{LensPlan, Mode};
 use crate::{
     files::OutputFolder,
+    interrupt::Interrupted,
     judge::{Judge, as_heard, classify_clips},
     study::write_wave,
     tensors,
@@ -59,6 +60,36 @@ pub(super) struct StepReading {
     pub(super) entropy: f64,
     pub(super) rank: usize,
     pub(super) kl: f64,
+}
+
+impl LensUnit {
+    /// Makes sure that it is of the size that prompt `index` of `plan` has.
+    pub(super) fn check(&self, plan: &LensPlan, index: usize) -> Result<()> {
+        let Self { ndcg, readings, steps, similarity, codes } = self;
+        let (layers, all) = (plan.read.len(), plan.basis.layers);
+        let measured = plan.measured(index).count();
+        let ndcg = ndcg.is_empty() || (ndcg.len() == layers && ndcg.iter().all(|of| of.len() == measured));
+        ensure!(ndcg, "its recognisability is not of {layers} layers and {measured} concepts");
+        let codebooks = readings.first().map_or(0, Vec::len);
+        let whole = readings.len() == layers && readings.iter().all(|of| of.len() == codebooks);
+        ensure!(whole && codebooks > 0, "its readings are not of {layers} layers");
+        let square = similarity.len() == all && similarity.iter().all(|row| row.len() == all);
+        ensure!(square, "its distances are not of {all} layers");
+        let frames = plan.basis.frames;
+        if let Some(steps) = steps {
+            let fits = steps.len() == layers && steps.iter().all(|of| of.len() == codebooks);
+            ensure!(fits && steps.iter().flatten().all(|of| of.len() == frames), "its steps are not {frames}");
+        }
+        ensure!(codes.is_some() == plan.tokens, "its codes are missing, or nobody has asked for them");
+        if let Some(codes) = codes {
+            let fits = codes.len() == layers && codes.iter().all(|of| of.len() == codebooks);
+            ensure!(
+                fits && codes.iter().flatten().all(|of| of.len() == frames),
+                "its codes are not of {frames} frames"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Reads one prompt after another.
@@ -119,17 +150,18 @@ impl Lens<'_> {
     /// Decodes and keeps the audio of every layer, and asks the judge: `[layer][concept]`.
     fn listen(&self, index: usize, codes: &[Vec<Vec<u32>>]) -> Result<Vec<Vec<f64>>> {
         let plan = self.plan;
-        if self.judge.is_none() && !plan.prompts[index].audio {
+        let judge = self.judge.filter(|_| !plan.prompts[index].measured.is_empty());
+        if judge.is_none() && !plan.prompts[index].audio {
             return Ok(vec![]);
         }
         let waves = pollster::block_on(tensors::decode_all(self.model, codes))?;
         if plan.prompts[index].audio {
-            let folder = OutputFolder::open(&self.folder.path().join("audio"))?;
+            let folder = self.folder.within("audio")?;
             for (&layer, wave) in plan.read.iter().zip(&waves) {
                 write_wave(&folder, &plan.audio(index, layer), wave)?;
             }
         }
-        let Some(judge) = self.judge else { return Ok(vec![]) };
+        let Some(judge) = judge else { return Ok(vec![]) };
         let clips = waves.into_iter().map(|wave| as_heard(judge.passt.config(), wave)).collect::<Result<Vec<_>>>()?;
         let classified = classify_clips(&judge.passt, &clips, &mut |_| crate::interrupt::check())?;
         let mut scores = vec![];
@@ -177,9 +209,7 @@ fn steps(reading: &LayerReading) -> Vec<Vec<StepReading>> {
 /// A generation that ended early, in the words of an experiment.
 pub(crate) fn stopped(error: GenerateError) -> anyhow::Error {
     match error {
-        GenerateError::Cancelled => {
-            anyhow!("interrupted: what is finished is kept, and the same command goes on from there")
-        }
+        GenerateError::Cancelled => Interrupted::Resumable.into(),
         other => other.into(),
     }
 }

@@ -9,7 +9,7 @@ use tonoscope_core::metrics::kl_elementwise;
 use crate::{
     commands::intervene::{
         plan::{InterventionPlan, Unit, technique_name},
-        unit::{CleanUnit, PairUnit, file_name, log_probabilities},
+        unit::{CleanUnit, PairUnit, log_probabilities},
     },
     files::OutputFolder,
     tensors::to_file,
@@ -102,9 +102,9 @@ impl PairArrays {
             ("places".to_owned(), serde_json::to_string(&places)?),
             ("prompts".to_owned(), serde_json::to_string(plan.intervened(from))?),
         ]);
-        let name = file_name(&format!("{}_to_{}", plan.concepts[from].name, plan.concepts[to].name));
+        let name = plan.pair_name((from, to));
         let bytes = to_file(views, metadata)?;
-        OutputFolder::open(&folder.path().join("pairs"))?.write(&format!("{name}.safetensors"), &bytes)?;
+        folder.within("pairs")?.write(&format!("{name}.safetensors"), &bytes)?;
         Ok(())
     }
 }

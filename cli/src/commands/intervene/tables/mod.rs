@@ -13,10 +13,11 @@ use tonoscope_core::{
 use super::{
     figures,
     plan::{InterventionPlan, Unit, technique_name},
-    unit::{CleanUnit, PairUnit, from_bytes, log_probabilities},
+    unit::{CleanUnit, PairUnit, check_pair, from_bytes, log_probabilities},
 };
 use crate::{
     files::OutputFolder,
+    json_path,
     tables::{AudioRow, Table},
     units::Units,
 };
@@ -77,7 +78,7 @@ pub(crate) fn finish(
     let mut by_pair = plan.units();
     by_pair.sort_by_key(|unit| (unit.pair, unit.prompt));
     for unit in by_pair {
-        let (clean, made) = read(plan, units, unit)?;
+        let (clean, made) = read(plan, units, unit, places.len())?;
         let (from, to) = (&plan.concepts[unit.pair.0], &plan.concepts[unit.pair.1]);
         let prompt = &plan.intervened(unit.pair.0)[unit.prompt];
         let before = log_probabilities(&clean.logits);
@@ -195,11 +196,14 @@ fn push_audio(
     Ok(())
 }
 
-fn read(plan: &InterventionPlan, units: &Units, unit: Unit) -> Result<(CleanUnit, PairUnit)> {
+fn read(plan: &InterventionPlan, units: &Units, unit: Unit, places: usize) -> Result<(CleanUnit, PairUnit)> {
     let (name, clean_name) = (plan.name(unit), plan.clean_name(unit));
     let clean = serde_json::from_slice(&units.read(&clean_name)?);
-    let clean: CleanUnit = clean.with_context(|| format!("unit `{clean_name}` is damaged"))?;
-    let made = from_bytes(&units.read(&name)?).with_context(|| format!("unit `{name}` is damaged"))?;
+    let damaged = |name: &str| format!("unit `{name}` is damaged");
+    let clean: CleanUnit = clean.with_context(|| damaged(&clean_name))?;
+    clean.check(plan).with_context(|| damaged(&clean_name))?;
+    let made = from_bytes(&units.read(&name)?).with_context(|| damaged(&name))?;
+    check_pair(&made, &clean, plan, places).with_context(|| damaged(&name))?;
     Ok((clean, made))
 }
 
@@ -224,7 +228,7 @@ fn report(
     out: &mut dyn Write,
 ) -> Result<()> {
     if as_json {
-        let summary = json!({"out": folder.path(), "controls_failed": failed, "summary": summaries});
+        let summary = json!({"out": json_path::shown(folder.path()), "controls_failed": failed, "summary": summaries});
         writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
         return Ok(());
     }
