@@ -226,10 +226,19 @@ fn a_training_that_is_stopped_goes_on_to_the_same_model() {
     let [whole, parts] = ["whole", "parts"].map(|out| folder.path().join(out));
     assert_eq!(losses(&parts), losses(&whole));
     assert_eq!(losses(&whole).len(), 8);
-    for file in ["model/model.safetensors", "model/config.json", "model/README.md", "sounds/0_codec.wav"] {
+    let figures = ["figures/loss.csv", "figures/loss.svg"];
+    let model = ["model/model.safetensors", "model/config.json", "model/README.md", "sounds/0_codec.wav"];
+    for file in figures.into_iter().chain(model) {
         assert_eq!(fs::read(whole.join(file)).unwrap(), fs::read(parts.join(file)).unwrap(), "{file}");
     }
-    assert!(whole.join("figures/loss.svg").is_file());
+    // What a kill has left half-written goes, wherever it is.
+    for within in ["", "figures", "sounds", "model"] {
+        fs::write(parts.join(within).join(".tonoscope-half"), b"half").unwrap();
+    }
+    stdout(&train("parts", &[]));
+    for within in ["", "figures", "sounds", "model"] {
+        assert!(!parts.join(within).join(".tonoscope-half").exists(), "`{within}`");
+    }
     // Other settings would be another training.
     let refused = |out: &str, settings: &str| {
         let refused = self::train(folder.path(), out, settings, &[]);
@@ -237,6 +246,29 @@ fn a_training_that_is_stopped_goes_on_to_the_same_model() {
     };
     says(&refused("whole", &tiny.replace("seed = 1", "seed = 2")), 2, &["other settings"]);
     says(&refused("other", &tiny.replace("steps = 6", "stepz = 6")), 2, &["stepz"]);
+    // Nor is a model written over that this command has not made.
+    fs::create_dir_all(folder.path().join("theirs/model")).unwrap();
+    fs::write(folder.path().join("theirs/model/config.json"), "{}").unwrap();
+    says(&refused("theirs", &tiny), 2, &["holds `model`, which this command has not made"]);
+}
+
+#[test]
+fn settings_of_a_model_that_no_memory_holds_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |settings: &str| {
+        let refused = train(folder.path(), "out", settings, &[]);
+        assert!(!folder.path().join("out").exists(), "nothing is written");
+        (refused.status.code().unwrap(), stderr(&refused))
+    };
+    let tiny = format!("{STEPS}{CODEC}");
+    let with = |name: &str, value: &str| {
+        let line = tiny.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+        tiny.replace(line, &format!("{name} = {value}"))
+    };
+    says(&refused(&with("batch", "1000000000")), 2, &["`batch` is 1000000000", "at most 3600 s"]);
+    says(&refused(&with("held_out", "1000000000")), 2, &["`held_out` is 1000000000"]);
+    says(&refused(&with("num_filters", "1000000")), 1, &["it would have more than 536870912 numbers"]);
+    says(&refused(&with("sampling_rate", "4000000000")), 2, &["4000000000 samples per second"]);
 }
 
 #[test]

@@ -35,12 +35,19 @@ use self::{
     contrast::ContrastStudy,
     diffusion::DiffusionStudy,
     musicgen::{MusicgenStudy, Parts},
-    record::{ModelFile, Record},
+    record::{MODEL, ModelFile, Record},
     settings::{Model, Settings},
     sound::SoundStudy,
     tagger::TaggerStudy,
 };
-use crate::{failure::Misuse, files::OutputFolder, interrupt, progress, session::DeviceArgs, study::write_wave};
+use crate::{
+    failure::Misuse,
+    files::{Inputs, OutputFolder},
+    interrupt::{self, Interrupted},
+    json_path, progress,
+    session::DeviceArgs,
+    study::write_wave,
+};
 
 /// Train a small model from a file of settings
 ///
@@ -116,7 +123,7 @@ pub(crate) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     let opened = args.device.open()?;
     let placement = opened.placement;
     let device = placement.device.clone();
-    let beside = args.config.parent().unwrap_or(Path::new("."));
+    let beside = beside(args);
     match &settings.model {
         Model::Codec { loss, config } => {
             let model = CodecModel { config: config.clone(), loss: loss.clone() };
@@ -190,7 +197,8 @@ fn train<S: Study>(
         }
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.out)?;
+    let folder = OutputFolder::begin(&args.out, &Inputs::new([&args.config]))?;
+    refuse_own_start(&args.out, settings, beside(args))?;
     let mut record = Record::open(folder, text)?;
     study.prepare(record.folder())?;
     if let Some(state) = record.state()? {
@@ -231,13 +239,17 @@ fn train<S: Study>(
         trainer.parameters.mix(&begun, settings.keep);
         held_out = Some(look(&study, &trainer, &args.out)?);
     }
-    let model = args.out.join("model");
+    let model = args.out.join(MODEL);
     // Also of a training that was stopped, so that it can be listened to.
     let files = study.files(pollster::block_on(trainer.export())?)?;
     let bytes = record::model(&model, settings, files, held_out.clone(), done)?;
+    if done < last {
+        let what = "steps";
+        return Err(Interrupted::Finished { finished: done, all: settings.steps, what }.into());
+    }
     if args.json {
-        let told = json!({"name": settings.name, "parameters": elements, "step": done, "model": model,
-            "bytes": bytes, "held_out": held_out});
+        let told = json!({"name": settings.name, "parameters": elements, "step": done,
+            "model": json_path::shown(&model), "bytes": bytes, "held_out": held_out});
         writeln!(out, "{told}")?;
     } else {
         let held_out = held_out.and_then(|terms| terms.get("loss").copied());
@@ -245,6 +257,25 @@ fn train<S: Study>(
         writeln!(out, "{}: {done} of {} steps{held_out}; {bytes} bytes of weights", model.display(), settings.steps)?;
     }
     Ok(())
+}
+
+/// Folder that the paths in the settings start from.
+fn beside(args: &TrainArgs) -> &Path {
+    args.config.parent().unwrap_or(Path::new("."))
+}
+
+/// Refuses to write the finished model over one that the training begins from or listens through.
+fn refuse_own_start(out: &Path, settings: &Settings, beside: &Path) -> Result<()> {
+    let model = out.join(MODEL);
+    let Ok(written) = model.canonicalize() else { return Ok(()) };
+    let same = |folder: &PathBuf| folder.canonicalize().is_ok_and(|read| read == written);
+    match settings.start.iter().cloned().chain(settings.model.folder().map(|folder| beside.join(folder))).find(same) {
+        Some(folder) => {
+            let what = format!("`{}` would be written over, but the training reads it", folder.display());
+            Err(Misuse::new(what).hint("choose another folder with `--out`").into())
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is found out about held-out clips; what can be listened to is written into `out`.

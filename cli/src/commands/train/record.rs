@@ -15,37 +15,76 @@ use super::settings::{Music, Settings};
 use crate::{
     failure::Misuse,
     figures::{LinePlot, Panel, Series},
-    files::OutputFolder,
+    files::{OutputFolder, refuse_made_by_others},
     tensors,
 };
 
 const STATE: &str = "state.safetensors";
 const METRICS: &str = "metrics.jsonl";
 const SETTINGS: &str = "settings.toml";
+/// Folder of the finished model.
+pub(super) const MODEL: &str = "model";
 
 /// The folder of one training.
 pub(super) struct Record {
     folder: OutputFolder,
-    lines: Vec<Value>,
+    lines: Vec<Line>,
+}
+
+/// A line of [`METRICS`]: as it is written, and what it says. Numbers are always read off the text, also in the run that has
+/// written it: those with many digits may come back from text with another last bit, and a training that resumes would
+/// draw other figures than one that was never stopped.
+struct Line {
+    text: String,
+    value: Value,
+}
+
+impl Line {
+    fn new(value: &Value) -> Result<Self> {
+        let text = value.to_string();
+        Ok(Self { value: serde_json::from_str(&text)?, text })
+    }
+
+    /// `None` if it is damaged.
+    fn read(text: &str) -> Option<Self> {
+        Some(Self { value: serde_json::from_str(text).ok()?, text: text.to_owned() })
+    }
+
+    fn step(&self) -> u64 {
+        self.value["step"].as_u64().unwrap_or(u64::MAX)
+    }
+
+    fn is(&self, kind: &str) -> bool {
+        self.value["kind"] == kind
+    }
 }
 
 impl Record {
     /// A folder that is new, or of a training with the same settings.
     pub(super) fn open(folder: OutputFolder, settings: &str) -> Result<Self> {
         let path = folder.path().join(SETTINGS);
-        match std::fs::read_to_string(&path) {
-            Ok(there) if there != settings => {
+        match std::fs::read(&path) {
+            Ok(there) if there != settings.as_bytes() => {
                 let what = format!("`{}` was trained with other settings", folder.path().display());
                 return Err(Misuse::new(what).hint("choose another folder, or remove this one").into());
             }
             Ok(_) => {}
-            Err(_) => {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                refuse_made_by_others(folder.path(), &["model", "sounds", METRICS, STATE])?;
                 folder.write(SETTINGS, settings.as_bytes())?;
             }
+            Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
         }
+        // What a killed training has left half-written.
+        for name in ["figures", "notes", "notes_held_out", "sounds"] {
+            let within = folder.path().join(name);
+            if within.is_dir() {
+                OutputFolder::existing(&within).tidy()?;
+            }
+        }
+        tidy_below(&folder.path().join(MODEL))?;
         let lines = std::fs::read_to_string(folder.path().join(METRICS)).unwrap_or_default();
-        let lines = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(Self { folder, lines })
+        Ok(Self { folder, lines: lines.lines().filter_map(Line::read).collect() })
     }
 
     /// The folder.
@@ -65,29 +104,28 @@ impl Record {
 
     /// Forgets what came after the state that was saved.
     pub(super) fn cut(&mut self, steps: usize) {
-        let step = |line: &Value| line["step"].as_u64().unwrap_or(u64::MAX);
-        self.lines
-            .retain(|line| step(line) < steps as u64 || (line["kind"] == "held_out" && step(line) == steps as u64));
+        let steps = steps as u64;
+        self.lines.retain(|line| line.step() < steps || (line.is("held_out") && line.step() == steps));
     }
 
     pub(super) fn step(&mut self, report: &StepReport, seconds: f64) -> Result<()> {
         let mut line = serde_json::to_value(report)?;
         line["kind"] = "step".into();
         line["seconds"] = seconds.into();
-        self.lines.push(line);
+        self.lines.push(Line::new(&line)?);
         Ok(())
     }
 
     /// The means of the held-out clips after `step` steps.
     pub(super) fn held_out(&mut self, step: usize, terms: &BTreeMap<String, f64>) -> Result<()> {
-        self.lines.push(json!({"kind": "held_out", "step": step, "terms": terms}));
+        self.lines.push(Line::new(&json!({"kind": "held_out", "step": step, "terms": terms}))?);
         self.write_lines()
     }
 
     /// The held-out numbers that came last.
     pub(super) fn latest(&self) -> Option<BTreeMap<String, f64>> {
-        let line = self.lines.iter().rev().find(|line| line["kind"] == "held_out")?;
-        serde_json::from_value(line["terms"].clone()).ok()
+        let line = self.lines.iter().rev().find(|line| line.is("held_out"))?;
+        serde_json::from_value(line.value["terms"].clone()).ok()
     }
 
     /// Writes down the state, and the numbers so far.
@@ -100,7 +138,7 @@ impl Record {
     fn write_lines(&self) -> Result<()> {
         let mut text = vec![];
         for line in &self.lines {
-            writeln!(text, "{line}")?;
+            writeln!(text, "{}", line.text)?;
         }
         self.folder.write(METRICS, &text)?;
         Ok(())
@@ -109,7 +147,7 @@ impl Record {
     /// Draws the losses.
     pub(super) fn figure(&self, name: &str) -> Result<()> {
         let points = |kind: &str, loss: &dyn Fn(&Value) -> Option<f64>| -> Vec<_> {
-            let lines = self.lines.iter().filter(|line| line["kind"] == kind);
+            let lines = self.lines.iter().filter(|line| line.is(kind)).map(|line| &line.value);
             lines.filter_map(|line| Some((line["step"].as_f64()?, loss(line)?, None))).collect()
         };
         let learnt = points("step", &|line| line["loss"].as_f64());
@@ -131,6 +169,21 @@ impl Record {
         };
         plot.draw()?.write(self.folder.path())
     }
+}
+
+/// Clears `folder` and the folders in it of what a killed process has left half-written; there may be no such folder.
+fn tidy_below(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    OutputFolder::existing(folder).tidy()?;
+    let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    for entry in listed.with_context(|| format!("cannot read the folder `{}`", folder.display()))? {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            tidy_below(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// A file of a finished model, with its path within the folder.
@@ -234,6 +287,7 @@ fn card(settings: &Settings, numbers: usize, held_out: Option<BTreeMap<String, f
         "# {name}\n\n{begun} by `tonoscope train`, on music that was made for it.\n\n\
          - numbers in the checkpoint: {numbers}, 16 bits each (running means of the weights)\n\
          - data: {music}{solos}; {batch} clips of {seconds} s per step\n\
+         - length: trained on {seconds} s; longer music smears\n\
          - budget: {steps} of {} steps, seed {seed}{kept}\n\n\
          ## Measured on held-out clips\n\n| what | value |\n|---|---|\n{rows}\n\n\
          ## Limits\n\nIt has heard nothing but that music: expect little of real recordings. What it learnt is only as \

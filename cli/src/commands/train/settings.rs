@@ -117,6 +117,36 @@ pub(super) enum Model {
     },
 }
 
+/// Seconds of music that are heard together, and of all clips that are turned into what a model learns from.
+const MOST_AT_ONCE: f64 = 3_600.0;
+const MOST_CLIPS: f64 = 1e6;
+/// Tokens of a text.
+const MOST_TOKENS: usize = 4096;
+
+impl Model {
+    /// Clips that are encoded before the training.
+    fn clips(&self) -> Option<usize> {
+        match self {
+            Self::Codec { .. } | Self::Autoencoder { .. } | Self::Tagger { .. } => None,
+            Self::Diffusion { clips, .. } | Self::Contrast { clips, .. } | Self::Musicgen { clips, .. } => Some(*clips),
+        }
+    }
+
+    fn text_tokens(&self) -> Option<usize> {
+        if let Self::Diffusion { text_tokens, .. } = self { Some(*text_tokens) } else { None }
+    }
+
+    /// Folder of the model that this one is trained over, from that of the settings.
+    pub(super) fn folder(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Codec { .. } | Self::Autoencoder { .. } => None,
+            Self::Diffusion { autoencoder, .. } => Some(autoencoder),
+            Self::Tagger { codec, .. } | Self::Contrast { autoencoder: codec, .. } => codec.as_ref(),
+            Self::Musicgen { codec, .. } => Some(codec),
+        }
+    }
+}
+
 impl Settings {
     /// Reads the file at `path`.
     pub(super) fn read(path: &Path) -> Result<(Self, String)> {
@@ -137,6 +167,20 @@ impl Settings {
         }
         if !(0.1..=60.0).contains(&settings.seconds) {
             return Err(wrong(format!("`seconds` is {}, expected 0.1 to 60", settings.seconds)).into());
+        }
+        // What stands in memory at once.
+        let clips = [("batch", settings.batch, MOST_AT_ONCE), ("held_out", settings.held_out, MOST_AT_ONCE)];
+        let clips = clips.into_iter().chain(settings.model.clips().map(|clips| ("clips", clips, MOST_CLIPS)));
+        for (name, count, most) in clips {
+            let seconds = count as f64 * settings.seconds;
+            if seconds > most {
+                return Err(
+                    wrong(format!("`{name}` is {count}, which are {seconds} s of music, at most {most} s")).into()
+                );
+            }
+        }
+        if let Some(tokens) = settings.model.text_tokens().filter(|tokens| !(1..=MOST_TOKENS).contains(tokens)) {
+            return Err(wrong(format!("`text_tokens` is {tokens}, expected 1 to {MOST_TOKENS}")).into());
         }
         if !(0.0..=1.0).contains(&settings.solos) || (settings.solos > 0.0 && settings.music == Music::Harmonics) {
             let what = "expected 0 to 1, and above 0 only of `soundfont`";

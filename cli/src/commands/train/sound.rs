@@ -52,9 +52,15 @@ pub(super) struct SoundStudy<M> {
 
 impl<M: SoundModel> SoundStudy<M> {
     pub(super) fn new(settings: &Settings, model: M, device: &Device) -> Result<Self> {
-        let (rate, _, channels) = model.shape();
+        let (rate, hop, channels) = model.shape();
         if channels != 1 {
             return Err(Misuse::new(format!("`audio_channels` is {channels}, the music has one")).into());
+        }
+        let samples = settings.seconds * f64::from(rate);
+        if !(1_000..=192_000).contains(&rate) || !(1.0..=samples).contains(&(hop as f64)) {
+            let what =
+                format!("{rate} samples per second, of which a frame has {hop}, of clips of {} s", settings.seconds);
+            return Err(Misuse::new(what).hint("expected 1000 to 192000 samples, and frames within a clip").into());
         }
         Ok(Self { settings: settings.clone(), model, source: Source::open(settings, rate)?, device: device.clone() })
     }

@@ -125,7 +125,7 @@ impl ContrastStudy {
         let wrong = |error: toml::de::Error| Misuse::new(format!("`model.contrast.config`: {error}"));
         let config: ClapConfig = toml::Value::Table(table).try_into().map_err(wrong)?;
         // Refuses shapes that contradict themselves, before anything is heard through them.
-        Clap::load(&config, parts.features, &Weights::random(0, Placement::plain(device)))?;
+        Clap::load(&config, parts.features, &Weights::for_training(device))?;
         let text = &config.text_config;
         let words = T5Tokenizer::from_bytes(tokenizer.as_bytes(), text.most_tokens(), text.vocab_size)?;
         let pool = |captions: &[String]| -> Result<Pool> {
