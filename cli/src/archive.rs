@@ -10,7 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
 use tar::{Archive, Entry, EntryType};
 
-use crate::{failure::Failed, files::TEMPORARY, interrupt};
+use crate::{
+    failure::Failed,
+    files::TEMPORARY,
+    interrupt::{self, Interrupted},
+};
 
 /// What an archive may hold.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +82,7 @@ fn entries<R: Read>(archive: &mut Archive<R>, stage: &Path, limits: &Limits) -> 
         let mut entry = entry.context("the archive is damaged")?;
         ensure!(index < limits.entries, "it holds more than {} files", limits.entries);
         if interrupt::asked() {
-            bail!("interrupted: nothing was written");
+            bail!(Interrupted::NothingWritten);
         }
         let kind = entry.header().entry_type();
         match kind {

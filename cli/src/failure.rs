@@ -13,7 +13,7 @@ use tonoscope_core::{
 };
 use tonoscope_hub::{HubError, NameError};
 
-use crate::{llm::LlmError, terminal};
+use crate::{interrupt, llm::LlmError, terminal};
 
 /// A request that makes no sense, whatever the files hold: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +72,14 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         let table = matches!(cause.downcast_ref(), Some(InputError::Unknown { .. }));
         name || concept || table || cause.is::<Misuse>() || cause.is::<NameError>()
     });
-    ExitCode::from(if misused { 2 } else { 1 })
+    let interrupted = error.chain().any(interrupt::is_cause);
+    ExitCode::from(if interrupted {
+        interrupt::STATUS
+    } else if misused {
+        2
+    } else {
+        1
+    })
 }
 
 fn hint(cause: &(dyn Error + 'static)) -> Option<String> {

@@ -23,12 +23,28 @@ pub(crate) struct Job {
 }
 
 impl JobArgs {
-    /// The share that is asked for; all of the work if nothing says otherwise.
+    /// The share that is asked for; all of the work if nothing says otherwise. A share that only Slurm's variables ask for
+    /// is announced: a command calls this before it says anything else.
     ///
     /// # Errors
     /// An index that the number of jobs does not have; variables of Slurm that make no sense.
     pub(crate) fn job(&self) -> Result<Job, Misuse> {
-        self.job_in(|name| std::env::var(name).ok())
+        let job = self.job_in(|name| std::env::var(name).ok())?;
+        if let Some(announcement) = self.announcement(job) {
+            progress::note(&announcement);
+        }
+        Ok(job)
+    }
+
+    /// What is said of a share that nobody has asked for on the command line.
+    fn announcement(&self, job: Job) -> Option<String> {
+        let Job { index, count } = job;
+        (self.num_jobs.is_none() && count > 1).then(|| {
+            format!(
+                "this is job {index} of {count} of a Slurm array (`SLURM_ARRAY_TASK_ID`), and does only its share of the \
+                 work; pass `--num-jobs 1` to do all of it"
+            )
+        })
     }
 
     fn job_in(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Job, Misuse> {
@@ -40,10 +56,10 @@ impl JobArgs {
         };
         let (index, count) = match (self.job_index, self.num_jobs) {
             (Some(index), Some(count)) => (index, count),
+            (None, Some(1)) => (0, 1),
             // A single task that is submitted again is an array of one: only the user knows of how many it was.
             (_, Some(count)) => match number("SLURM_ARRAY_TASK_ID")? {
                 Some(index) => (index, count),
-                None if count == 1 => (0, 1),
                 None => {
                     let what = format!("{count} jobs, but nothing says which of them this is");
                     return Err(Misuse::new(what).hint("pass `--job-index`, from 0, or run it as a Slurm array"));
@@ -121,6 +137,18 @@ mod tests {
         assert_eq!(job(Some(1), Some(3), &slurm), Ok(Job { index: 1, count: 3 }));
         // `--array=7` of what was `--array=0-9`.
         assert_eq!(job(None, Some(10), &[("ID", "7"), ("COUNT", "1"), ("MIN", "7")]), Ok(Job { index: 7, count: 10 }));
+    }
+
+    #[test]
+    fn a_share_that_only_slurm_asks_for_is_announced() {
+        let args = |index, count| JobArgs { job_index: index, num_jobs: count };
+        let told = args(None, None).announcement(Job { index: 3, count: 8 }).unwrap();
+        assert!(told.contains("job 3 of 8") && told.contains("SLURM_ARRAY_TASK_ID") && told.contains("--num-jobs 1"));
+        assert_eq!(args(None, None).announcement(Job { index: 0, count: 1 }), None);
+        assert_eq!(args(None, Some(8)).announcement(Job { index: 3, count: 8 }), None);
+        assert_eq!(args(Some(3), Some(8)).announcement(Job { index: 3, count: 8 }), None);
+        // As the note says.
+        assert_eq!(job(None, Some(1), &[("ID", "3"), ("COUNT", "8")]), Ok(Job { index: 0, count: 1 }));
     }
 
     #[test]

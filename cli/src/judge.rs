@@ -17,7 +17,7 @@ use tonoscope_hub::{BuiltIn, HubConfig, check_address, fetch_url, hex};
 
 use crate::{
     failure::{Failed, Misuse},
-    interrupt,
+    interrupt::{self, Interrupted},
     progress::{self, Transfer},
     session::{announce, sha256},
 };
@@ -121,7 +121,7 @@ pub(crate) fn classify_clips(
             classified[*clip] = Some(said);
         }
         if watch(batch * CLIPS_AT_ONCE + indices.len()).is_break() {
-            bail!("interrupted: nothing was written");
+            bail!(Interrupted::NothingWritten);
         }
     }
     Ok(classified.into_iter().flatten().collect())

@@ -1,22 +1,33 @@
 //! Finished pieces of a long run: kept when it is killed, and not made again by the next run of the same settings.
 //!
 //! Inside the folder of the results lies `units/`: one file per finished unit of work, and `key.json`, everything that
-//! decides the results. Every file appears whole or not at all, so a unit is finished exactly if its file is there.
-//! Several processes, such as the jobs of an array, may fill one folder: a lock that each holds shared keeps the files
-//! that one is writing from being taken for what a killed one left behind.
+//! decides the results. Every file appears whole or not at all, and ends with a checksum. A unit is finished if its file is
+//! there and the checksum fits. A unit that was damaged since is computed again: its key decides every bit of it, so that
+//! this needs nobody's help and gives what was there before.
+//!
+//! Several processes, such as the jobs of an array, may fill one folder and begin at the same time. Each holds a lock shared
+//! while it works. Who holds it alone may clear away what a killed process left behind, or remove a collection in which
+//! nothing was finished; the lock file goes with it, so that a process which has waited for the lock makes sure that its
+//! lock file is still there.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs::{self, File, TryLockError},
+    io::ErrorKind,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::{
-    failure::Misuse,
-    files::{OutputFolder, TEMPORARY},
+    failure::{Failed, Misuse},
+    files::{OutputFolder, TEMPORARY, remove_if_there},
+    interrupt::Interrupted,
+    progress,
 };
 
 const FOLDER: &str = "units";
@@ -28,6 +39,10 @@ const BESIDE: [&str; 8] = ["audio", "captures", "edits", "figures", "latents", "
 const STEP: &str = "diff_step_";
 /// Behind the name of every unit; nothing else in the folder ends so.
 const UNIT: &str = ".unit";
+/// Between the content of a unit and its checksum.
+const SEAL: &[u8] = b"\nsha256 ";
+/// Times that a process begins again because another has removed the collection meanwhile.
+const ATTEMPTS: usize = 10_000;
 
 /// The finished units of one run.
 #[derive(Debug)]
@@ -38,6 +53,15 @@ pub(crate) struct Units {
     key_text: Vec<u8>,
     /// `None`: for reading only.
     lock: Option<File>,
+    checked: Mutex<Checked>,
+}
+
+/// Units whose checksum was compared.
+#[derive(Debug, Default)]
+struct Checked {
+    whole: BTreeSet<String>,
+    /// Those that were told to be damaged.
+    damaged: BTreeSet<String>,
 }
 
 impl Units {
@@ -51,15 +75,19 @@ impl Units {
     /// cannot be read or written.
     pub(crate) fn open(folder: &OutputFolder, key: &Value, overwrite: bool) -> Result<Self> {
         let path = folder.path().join(FOLDER);
-        fs::create_dir_all(&path).with_context(|| format!("cannot make the folder `{}`", path.display()))?;
-        let lock_path = path.join(LOCK);
-        let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.with_context(|| format!("cannot write `{}`", lock_path.display()))?;
         let key_text = serde_json::to_vec_pretty(key)?;
         let key = serde_json::from_slice(&key_text)?;
-        let units = Self { folder: OutputFolder::open(&path)?, key, key_text, lock: Some(lock) };
-        units.begin(overwrite)?;
-        Ok(units)
+        // Without the check that it can be written to: its file would be foreign to a process that tidies up.
+        let folder = OutputFolder::existing(&path);
+        let mut units = Self { folder, key, key_text, lock: None, checked: Mutex::default() };
+        for _ in 0..ATTEMPTS {
+            if let Some(lock) = units.begin(overwrite)? {
+                units.lock = Some(lock);
+                return Ok(units);
+            }
+            std::thread::yield_now();
+        }
+        bail!("other processes begin and end in `{}` all the time", path.display())
     }
 
     /// Opens what is inside the folder of results `folder`, for reading, whatever its key is.
@@ -71,7 +99,8 @@ impl Units {
         let Some(key) = read_key(&path)? else {
             return Err(Misuse::new(format!("`{}` holds no units of a run", folder.display())).into());
         };
-        Ok(Self { folder: OutputFolder::existing(&path), key, key_text: vec![], lock: None })
+        let folder = OutputFolder::existing(&path);
+        Ok(Self { folder, key, key_text: vec![], lock: None, checked: Mutex::default() })
     }
 
     /// Everything that decides the results.
@@ -79,9 +108,23 @@ impl Units {
         &self.key
     }
 
-    /// Whether the unit `name` is finished.
+    /// Whether the unit `name` is finished: its file is there, and its checksum fits. Says so where it does not.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.path(name).is_file()
+        let path = self.path(name);
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.whole.contains(name) {
+            return path.is_file();
+        }
+        let Ok(file) = fs::read(&path) else { return false };
+        if unsealed(name, &file).is_some() {
+            checked.whole.insert(name.to_owned());
+            return true;
+        }
+        if checked.damaged.insert(name.to_owned()) {
+            let folder = self.folder.path().display();
+            progress::note(&format!("unit `{name}` in `{folder}` is damaged, so that it does not count as finished"));
+        }
+        false
     }
 
     /// Marks the unit `name` as finished, with `bytes` as what came out.
@@ -89,17 +132,39 @@ impl Units {
     /// # Errors
     /// If the file cannot be written; there is none of it then.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.folder.write(&file_name(name), bytes)?;
+        self.folder.write(&file_name(name), &sealed(name, bytes))?;
         Ok(())
     }
 
     /// What came out of the finished unit `name`.
     ///
     /// # Errors
-    /// If its file cannot be read.
+    /// If its file cannot be read, or is damaged.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
-        fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))
+        let mut file = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let Some(content) = unsealed(name, &file) else {
+            let what = format!("`{}` is damaged", path.display());
+            return Err(Failed::new(what, "run the command that has made it again: it computes the unit again").into());
+        };
+        file.truncate(content.len());
+        Ok(file)
+    }
+
+    /// `error`, which says how many of the units `names` are finished if Ctrl-C is its cause; `what` they are, such as
+    /// `prompts`.
+    pub(crate) fn interrupted(
+        &self,
+        error: anyhow::Error,
+        names: impl Iterator<Item = String>,
+        what: &'static str,
+    ) -> anyhow::Error {
+        let (mut finished, mut all) = (0, 0);
+        for name in names {
+            all += 1;
+            finished += usize::from(self.has(&name));
+        }
+        Interrupted::finished(error, finished, all, what)
     }
 
     /// Names of all finished units, sorted.
@@ -119,19 +184,30 @@ impl Units {
     /// If a folder cannot be read, or a file not be removed.
     pub(crate) fn clear_half_written(&self) -> Result<()> {
         self.folder.tidy()?;
-        self.folder.path().parent().map_or(Ok(()), tidy_beside)
+        let Some(results) = self.folder.path().parent() else { return Ok(()) };
+        OutputFolder::existing(results).tidy()?;
+        tidy_beside(results)
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(file_name(name))
     }
 
-    /// Clears away what must not be there, and makes sure that what is there has our key.
-    fn begin(&self, overwrite: bool) -> Result<()> {
-        let Some(lock) = &self.lock else { return Ok(()) };
+    /// Clears away what must not be there, and makes sure that what is there has our key. `None` if another process has
+    /// removed the collection meanwhile.
+    fn begin(&self, overwrite: bool) -> Result<Option<File>> {
         let folder = self.folder.path();
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        let path = folder.join(LOCK);
+        let lock = match File::options().create(true).truncate(false).write(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            lock => lock.with_context(|| format!("cannot write `{}`", path.display()))?,
+        };
         match lock.try_lock() {
             Ok(()) => {
+                if !is_at(&lock, &path) {
+                    return Ok(None);
+                }
                 // Nobody else works here: no file is being written, and none is about to be.
                 self.tidy(overwrite)?;
                 lock.unlock().with_context(|| format!("cannot unlock `{}`", folder.display()))?;
@@ -148,14 +224,21 @@ impl Units {
                 }
             }
         }
-        // Waits for a process that has just begun and still tidies up; where there are no locks there is no waiting.
+        // Waits for a process that has just begun and still tidies up; where there are no locks there is no waiting. From
+        // then on nobody removes what is here.
         let _ = lock.lock_shared();
-        match read_key(folder)? {
-            None => self.write_key(),
-            Some(there) => match first_difference(&there, &self.key) {
-                None => Ok(()),
-                Some(difference) => Err(difference.misuse(folder).into()),
-            },
+        if !is_at(&lock, &path) {
+            return Ok(None);
+        }
+        let there = match read_key(folder)? {
+            Some(there) => there,
+            // Two may come to this at once: the first decides.
+            None if self.folder.write_once(KEY, &self.key_text)? => return Ok(Some(lock)),
+            None => read_key(folder)?.unwrap_or_default(),
+        };
+        match first_difference(&there, &self.key) {
+            None => Ok(Some(lock)),
+            Some(difference) => Err(difference.misuse(folder).into()),
         }
     }
 
@@ -171,33 +254,60 @@ impl Units {
             let what = format!("`{}` is not a file of tonoscope", folder.join(file).display());
             return Err(Misuse::new(what).hint("choose another folder with `--out`").into());
         }
-        let remove = |file: &str| {
-            let path = folder.join(file);
-            fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))
-        };
-        for file in others.iter().filter(|file| file.starts_with(TEMPORARY)) {
-            remove(file)?;
-        }
-        if let Some(results) = folder.parent() {
-            OutputFolder::existing(results).tidy()?;
-            tidy_beside(results)?;
-        }
+        self.clear_half_written()?;
         if everything {
             // The key goes last: until then what is left still belongs to it.
-            for file in &units {
-                remove(file)?;
-            }
+            units.iter().try_for_each(|file| remove_if_there(&folder.join(file)))?;
         }
         if everything || units.is_empty() {
-            self.write_key()?;
+            self.folder.write(KEY, &self.key_text)?;
         }
         Ok(())
     }
 
-    fn write_key(&self) -> Result<()> {
-        self.folder.write(KEY, &self.key_text)?;
-        Ok(())
+    /// Whether the folders beside the units hold nothing.
+    fn alone(&self) -> bool {
+        let Some(results) = self.folder.path().parent() else { return true };
+        let empty = |folder: PathBuf| fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none());
+        listed(results)
+            .is_ok_and(|names| names.iter().filter(|name| is_beside(name)).all(|name| empty(results.join(name))))
     }
+}
+
+/// Whether `lock` is the file at `path`, and not one that was removed.
+#[cfg(unix)]
+fn is_at(lock: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let both = lock.metadata().and_then(|own| Ok((own, fs::metadata(path)?)));
+    both.is_ok_and(|(own, there)| (own.dev(), own.ino()) == (there.dev(), there.ino()))
+}
+
+/// Whether `lock` is the file at `path`: elsewhere an open file cannot be removed and made again.
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.is_file()
+}
+
+/// The file of the unit `name` with the content `bytes`.
+fn sealed(name: &str, bytes: &[u8]) -> Vec<u8> {
+    [bytes, SEAL, &checksum(name, bytes)].concat()
+}
+
+/// The content of the unit `name`, if its checksum fits.
+fn unsealed<'a>(name: &str, file: &'a [u8]) -> Option<&'a [u8]> {
+    let (rest, sum) = file.split_last_chunk::<32>()?;
+    let content = rest.strip_suffix(SEAL)?;
+    (checksum(name, content) == *sum).then_some(content)
+}
+
+/// Of name and content: a unit in the place of another is damaged, too.
+fn checksum(name: &str, content: &[u8]) -> [u8; 32] {
+    Sha256::new()
+        .chain_update((name.len() as u64).to_le_bytes())
+        .chain_update(name)
+        .chain_update(content)
+        .finalize()
+        .into()
 }
 
 /// Removes what killed processes have left half-written in the folders beside the units.
@@ -220,11 +330,13 @@ pub(crate) fn is_beside(name: &str) -> bool {
 impl Drop for Units {
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else { return };
-        let alone = lock.unlock().is_ok() && lock.try_lock().is_ok();
-        if alone && self.names().is_ok_and(|names| names.is_empty()) {
+        let path = self.folder.path().join(LOCK);
+        // Another process may have removed the collection in between, and a third begun it anew.
+        let own = lock.unlock().is_ok() && lock.try_lock().is_ok() && is_at(&lock, &path);
+        if own && self.alone() && self.names().is_ok_and(|names| names.is_empty()) {
             // What cannot be removed does no harm: a key without units is replaced by the next run.
             let _ = fs::remove_file(self.folder.path().join(KEY));
-            let _ = fs::remove_file(self.folder.path().join(LOCK));
+            let _ = fs::remove_file(path);
             let _ = fs::remove_dir(self.folder.path());
         }
     }
@@ -413,6 +525,91 @@ mod tests {
         fs::create_dir(folder.path().join(FOLDER)).unwrap();
         fs::write(folder.path().join(FOLDER).join(KEY), "{\"seed\": 1}").unwrap();
         Units::open(&folder, &json!({"seed": 2}), false).unwrap();
+    }
+
+    #[test]
+    fn a_turned_bit_anywhere_makes_a_unit_unfinished() {
+        let (_guard, folder) = results();
+        let units = Units::open(&folder, &json!({}), false).unwrap();
+        units.write("a", b"content").unwrap();
+        units.write("empty", b"").unwrap();
+        assert!(units.has("a") && units.has("empty") && units.read("empty").unwrap().is_empty());
+        drop(units);
+        let path = folder.path().join(FOLDER).join(file_name("a"));
+        let whole = fs::read(&path).unwrap();
+        let damaged = (0..8 * whole.len()).step_by(7).map(|bit| {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes
+        });
+        let other = sealed("b", b"content");
+        for bytes in damaged.chain((0..whole.len()).step_by(9).map(|len| whole[..len].to_vec())).chain([other]) {
+            fs::write(&path, bytes).unwrap();
+            let units = Units::open(&folder, &json!({}), false).unwrap();
+            assert!(!units.has("a") && units.has("empty"));
+            assert!(units.read("a").unwrap_err().to_string().contains("is damaged"));
+        }
+        let units = Units::open(&folder, &json!({}), false).unwrap();
+        assert!(!units.has("a"));
+        units.write("a", b"content").unwrap();
+        assert!(units.has("a"), "it was computed again");
+    }
+
+    #[test]
+    fn a_key_stays_while_files_lie_beside_it() {
+        let (_guard, folder) = results();
+        let units = Units::open(&folder, &json!({}), false).unwrap();
+        folder.within("audio").unwrap().write("a.wav", b"x").unwrap();
+        drop(units);
+        assert!(Units::existing(folder.path()).is_ok(), "whose sound it is can still be told");
+    }
+
+    #[test]
+    fn runs_that_begin_and_end_at_once_in_a_new_folder_all_begin() {
+        let key = json!({"seed": 1});
+        for round in 0..30 {
+            let (_guard, folder) = results();
+            let start = std::sync::Barrier::new(16);
+            std::thread::scope(|scope| {
+                for thread in 0..16 {
+                    let (folder, key, start) = (&folder, &key, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let units =
+                            Units::open(folder, key, false).unwrap_or_else(|error| panic!("{round}: {error:#}"));
+                        // Every second one has nothing to do, as jobs of an array that is larger than the work.
+                        if thread % 2 == 0 {
+                            units.write(&format!("{thread}"), b"x").unwrap();
+                        }
+                    });
+                }
+            });
+            assert_eq!(Units::open(&folder, &key, false).unwrap().names().unwrap().len(), 8);
+        }
+    }
+
+    #[test]
+    fn of_runs_with_other_keys_that_begin_at_once_the_units_never_mix() {
+        for _ in 0..30 {
+            let (_guard, folder) = results();
+            let start = std::sync::Barrier::new(8);
+            let begun: Vec<usize> = std::thread::scope(|scope| {
+                let run = |thread: usize| {
+                    let (folder, start) = (&folder, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let units = Units::open(folder, &json!({"seed": thread % 2}), false).ok()?;
+                        units.write(&format!("{}_{thread}", thread % 2), b"x").unwrap();
+                        Some(thread % 2)
+                    })
+                };
+                let all: Vec<_> = (0..8).map(run).collect();
+                all.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(!begun.is_empty() && begun.iter().all(|key| *key == begun[0]), "{begun:?}");
+            let units = Units::existing(folder.path()).unwrap();
+            assert_eq!((units.key(), units.names().unwrap().len()), (&json!({"seed": begun[0]}), begun.len()));
+        }
     }
 
     #[test]

@@ -141,10 +141,17 @@ fn every_mode_ends_in_tables_figures_and_audio() {
         let said = place.done("lens", mode, &[&prompt[..], &more[..]].concat());
         assert!(said.contains("KL to last"), "{said}");
         let file = |name: &str| format!("{mode}/{name}");
-        // Three layers, four codebooks, ten concepts.
+        // Three layers, four codebooks, and the one concept that the prompt names.
         assert_eq!(place.table(&file("logit_lens.csv")).len(), 1 + 3 * 4);
         assert_eq!(place.table(&file("logit_lens_steps.csv")).len(), 1 + 3 * 4 * 128);
-        assert_eq!(place.table(&file("recognisability_summary.csv")).len(), 1 + 3 * 10);
+        assert_eq!(place.table(&file("recognisability_summary.csv")).len(), 1 + 3);
+        assert_eq!(place.column(&file("recognisability_summary.csv"), "concept"), ["rock"; 3]);
+        // One prompt says nothing of others.
+        for (table, ends) in
+            [("recognisability_summary.csv", ["low", "high"]), ("logit_lens_summary.csv", ["kl_low", "kl_high"])]
+        {
+            assert!(ends.iter().all(|end| place.column(&file(table), end).iter().all(String::is_empty)), "{table}");
+        }
         assert_eq!(place.table(&file("self_similarity.csv")).len(), 1 + 9);
         assert_eq!(place.table(&file("audio.csv")).len(), 1 + 3);
         for name in ["recognisability", "logit_lens", "self_similarity"] {

@@ -30,6 +30,7 @@ mod prompts_llm;
 mod prompts_offline;
 mod report;
 mod resume;
+mod runs;
 mod terminal;
 mod train;
 

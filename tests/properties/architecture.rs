@@ -171,3 +171,43 @@ fn the_reader_sees_what_it_must() {
     );
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["audio", "hooks", "nn"]);
 }
+
+/// A path need not be UTF-8: written into JSON as it is, it panics or fails after the work is done. `cli/src/json_path.rs` is
+/// the way.
+#[test]
+fn no_path_goes_into_json_as_it_is() {
+    fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, files) } else { files.push(path) }
+        }
+    }
+    let mut files = vec![];
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/src"), &mut files);
+    let mut found = 0;
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+        let text = fs::read_to_string(file).unwrap();
+        let (mut written, mut before) = (false, "");
+        for line in text.lines() {
+            if line.trim_start().starts_with("#[derive(") {
+                written = line.contains("Serialize");
+            }
+            if line.starts_with('}') {
+                written = false;
+            }
+            let field = line.trim_end().ends_with("PathBuf,") || line.trim_end().ends_with("PathBuf>,");
+            if written && field && line.contains(": ") {
+                found += 1;
+                let own = before.contains("json_path::") || before.contains("serde(skip");
+                // Settings of a training are read, and never written.
+                let read = file.ends_with("train/settings.rs");
+                assert!(own || read, "{}: `{}` is written into JSON as it is", file.display(), line.trim());
+            }
+            let paths = [": args.out,", ": self.out}", "folder.path()}", ": args.out}", "folder.path(),"];
+            let json = line.contains("json!(") && paths.iter().any(|path| line.contains(path));
+            assert!(!json, "{}: `{}` writes a path into JSON as it is", file.display(), line.trim());
+            before = line;
+        }
+    }
+    assert!(found > 8, "{found} fields that are paths");
+}

@@ -12,8 +12,8 @@ use serde::Serialize;
 use tonoscope_core::models::passt::{Classified, Labels};
 
 use crate::{
-    files::{output_file, read_wav},
-    interrupt,
+    files::{Inputs, output_file, read_wav},
+    interrupt, json_path,
     judge::{Judge, JudgeArgs, as_heard, classify_clips},
     progress,
     session::{DeviceArgs, UsedDevice},
@@ -60,6 +60,7 @@ enum Probabilities {
 #[derive(Debug, Serialize)]
 struct Report {
     version: &'static str,
+    #[serde(serialize_with = "json_path::one")]
     model: PathBuf,
     sha256: String,
     device: UsedDevice,
@@ -70,6 +71,7 @@ struct Report {
 /// One file and what is heard in it.
 #[derive(Debug, Serialize)]
 struct FileReport {
+    #[serde(serialize_with = "json_path::one")]
     file: PathBuf,
     /// As in the file; the classifier hears it in mono at its own rate.
     sample_rate: u32,
@@ -92,6 +94,8 @@ struct ClassReport {
 pub(crate) fn run(args: &ClassifyArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
     let found = args.judge.find()?;
+    let inputs = Inputs::new(args.audio.iter().chain([&found.path]));
+    let target = args.logits.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
     let (mut clips, mut files) = (vec![], vec![]);
     for path in &args.audio {
         let wave = read_wav(path)?;
@@ -104,7 +108,6 @@ pub(crate) fn run(args: &ClassifyArgs, out: &mut dyn Write) -> Result<()> {
         });
         clips.push(as_heard(&found.config, wave).with_context(|| format!("`{}`", path.display()))?);
     }
-    let target = args.logits.as_deref().map(output_file).transpose()?;
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
     let sha256 = if args.json || target.is_some() { found.sha256()? } else { String::new() };

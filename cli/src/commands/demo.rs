@@ -7,7 +7,12 @@ use clap::Parser;
 use tonoscope_backends::DeviceName;
 
 use super::pipeline::shown;
-use crate::{Cli, carry_out, files::output_file, interrupt, progress};
+use crate::{
+    Cli, carry_out,
+    files::{Inputs, output_file},
+    interrupt::{self, Interrupted},
+    progress,
+};
 
 /// See everything once, in small, with the models inside the program
 ///
@@ -148,7 +153,7 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<()> {
     let started = Instant::now();
     interrupt::listen();
     if !args.dry_run {
-        let (folder, name) = output_file(&args.out.join(PROMPTS))?;
+        let (folder, name) = output_file(&args.out.join(PROMPTS), &Inputs::default())?;
         folder.write(&name, prompts().join("\n").as_bytes())?;
     }
     for (what, words) in STEPS {
@@ -159,7 +164,7 @@ pub(crate) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<()> {
             continue;
         }
         if interrupt::asked() {
-            bail!("interrupted; the same command goes on from here");
+            bail!(Interrupted::Resumable);
         }
         progress::note(&format!("{what}: tonoscope {}", shown(&words)));
         let parsed = Cli::try_parse_from(std::iter::once("tonoscope").chain(words.iter().map(String::as_str)));

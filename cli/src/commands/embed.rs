@@ -11,8 +11,9 @@ use tonoscope_core::metrics::softmax;
 use crate::{
     embedder::{Embedder, EmbedderArgs, cosine},
     failure::Misuse,
-    files::{output_file, read_wav},
-    interrupt, progress, prompt_file,
+    files::{Inputs, output_file, read_wav},
+    interrupt::{self, Interrupted},
+    json_path, progress, prompt_file,
     readable::ReadableArgs,
     session::{DeviceArgs, UsedDevice},
     tensors::to_file,
@@ -65,6 +66,7 @@ struct Report {
 /// One file.
 #[derive(Debug, Serialize)]
 struct FileReport {
+    #[serde(serialize_with = "json_path::one")]
     file: PathBuf,
     /// As in the file; CLAP hears it in mono at its own rate.
     sample_rate: u32,
@@ -105,7 +107,8 @@ pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
     if given.iter().any(|text| text.trim().is_empty()) {
         return Err(Misuse::new("a text without words").into());
     }
-    let target = args.out.as_deref().map(output_file).transpose()?;
+    let inputs = Inputs::new(&args.audio);
+    let target = args.out.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
     let embedder = args.embedder.load(&opened)?;
@@ -138,7 +141,7 @@ fn embed_files(embedder: &Embedder, paths: &[PathBuf], texts: &[TextReport]) -> 
     let mut files = Vec::with_capacity(paths.len());
     for batch in paths.chunks(embedder.batch()) {
         if interrupt::asked() {
-            bail!("interrupted: nothing was written");
+            bail!(Interrupted::NothingWritten);
         }
         let waves = batch.iter().map(|path| read_wav(path)).collect::<Result<Vec<_>>>()?;
         let about: Vec<_> =

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::{concepts, diffuse, embed_generated, intervene, lens, probe};
 use crate::{
     failure::Misuse,
-    files::OutputFolder,
+    files::{Inputs, OutputFolder},
     study::missing,
     units::{Units, is_beside},
 };
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &MergeArgs, out: &mut dyn Write) -> Result<()> {
     };
     let key = first.key().clone();
     let target = args.out.as_ref().unwrap_or(&args.folders[0]);
-    let folder = OutputFolder::open(target)?;
+    let folder = OutputFolder::begin(target, &Inputs::default())?;
     // Another key in any of them is refused here or below, with the field that differs.
     let units = Units::open(&folder, &key, false)?;
     for (source, path) in &sources {
@@ -59,7 +59,8 @@ pub(crate) fn run(args: &MergeArgs, out: &mut dyn Write) -> Result<()> {
             return Err(Misuse::new(what).into());
         }
         for name in source.names()? {
-            if !units.has(&name) {
+            // A damaged one may be whole in another folder.
+            if !units.has(&name) && source.has(&name) {
                 units.write(&name, &source.read(&name)?)?;
             }
         }
@@ -137,7 +138,7 @@ fn take_files(from: &Path, to: &OutputFolder) -> Result<()> {
         if !folder.is_dir() {
             continue;
         }
-        let target = OutputFolder::open(&to.path().join(name))?;
+        let target = to.within(name)?;
         for path in entries(&folder)? {
             let extension = path.extension().and_then(|extension| extension.to_str());
             let made = path.is_file() && matches!(extension, Some("wav" | "safetensors"));

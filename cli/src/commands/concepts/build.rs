@@ -12,7 +12,11 @@ use super::{
     listed::INDEX,
     source::{FoundNotes, NotesArgs},
 };
-use crate::{files::OutputFolder, progress, session::sha256};
+use crate::{
+    files::{Inputs, OutputFolder},
+    json_path, progress,
+    session::sha256,
+};
 
 /// Choose as many notes with each concept as without
 ///
@@ -42,6 +46,7 @@ pub(crate) struct BuildArgs {
 #[derive(Debug, Serialize)]
 struct Built {
     version: &'static str,
+    #[serde(serialize_with = "json_path::one")]
     examples: PathBuf,
     sha256: String,
     notes: usize,
@@ -66,7 +71,9 @@ struct BuiltConcept {
 pub(crate) fn run(args: &BuildArgs, out: &mut dyn Write) -> Result<()> {
     let tables = args.tables.chosen()?;
     let found = args.notes.find()?;
-    let folder = OutputFolder::open(&args.out)?;
+    let inputs = Inputs::new([&found.examples].into_iter().chain(args.tables.file()));
+    let folder = OutputFolder::begin(&args.out, &inputs)?;
+    folder.refuse_inputs(tables.iter().map(file_of).chain([INDEX.to_owned()]))?;
     let index = folder.path().join(INDEX);
     // Gone while the files behind it change.
     if index.exists() {
@@ -113,6 +120,11 @@ fn print(built: &Built, folder: &Path, out: &mut dyn Write) -> Result<()> {
     Ok(writeln!(out, "{files} concepts of {} notes in `{}`", built.notes, folder.display())?)
 }
 
+/// The file of a concept.
+fn file_of(table: &ConceptTable) -> String {
+    format!("{}.csv", table.name())
+}
+
 fn build(table: &ConceptTable, found: &FoundNotes, args: &BuildArgs, folder: &OutputFolder) -> Result<BuiltConcept> {
     let (mut positives, mut negatives) = (vec![], vec![]);
     for (index, note) in found.notes.iter().enumerate() {
@@ -124,7 +136,7 @@ fn build(table: &ConceptTable, found: &FoundNotes, args: &BuildArgs, folder: &Ou
     }
     let counts = [positives.len(), negatives.len()];
     let chosen = counts[0].min(counts[1]).min(args.most as usize);
-    let name = format!("{}.csv", table.name());
+    let name = file_of(table);
     let path = folder.path().join(&name);
     if chosen > 0 {
         let choose = |side: Vec<usize>| choose(&found.notes, side, chosen, args.seed, table.name());

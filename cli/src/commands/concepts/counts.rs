@@ -12,7 +12,12 @@ use super::{
     TableArgs,
     source::{FoundNotes, NotesArgs},
 };
-use crate::{audio_info, failure::Misuse, files::OutputFolder, tables::Table};
+use crate::{
+    audio_info,
+    failure::Misuse,
+    files::{Inputs, OutputFolder},
+    tables::Table,
+};
 
 /// Count what has each concept among annotated prompts and among notes
 ///
@@ -127,7 +132,8 @@ pub(crate) fn run(args: &CountsArgs, out: &mut dyn Write) -> Result<()> {
     let notes = notes.map(|FoundNotes { notes, .. }| note_rows(&tables, &notes));
     let counts = Counts { generated, notes };
     if let Some(path) = &args.out {
-        write_files(&counts, &OutputFolder::open(path)?)?;
+        let inputs = [&args.annotations, &args.audio_info, &args.results].into_iter().flatten();
+        write_files(&counts, &OutputFolder::begin(path, &Inputs::new(inputs.chain(args.tables.file())))?)?;
     }
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &counts)?;

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use tonoscope_core::audio::Waveform;
 use super::listed::{INDEX, Listed};
 use crate::{
     embedder::{Embedder, EmbedderArgs},
-    files::{OutputFolder, read_wav},
-    interrupt,
+    files::{Inputs, OutputFolder, read_wav},
+    interrupt::{self, Interrupted},
     job::JobArgs,
-    progress,
+    json_path, progress,
     session::{DeviceArgs, UsedDevice, sha256},
     study::unfinished,
     tensors::to_file,
@@ -86,6 +86,7 @@ struct Summary {
     once_per_concept: usize,
     /// Embeddings that were not computed, as a share of once per concept.
     saved: f64,
+    #[serde(serialize_with = "json_path::one")]
     file: PathBuf,
 }
 
@@ -103,6 +104,7 @@ fn unit_name(index: usize) -> String {
 }
 
 pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
+    let job = args.job.job()?;
     interrupt::listen();
     let listed = Listed::read(&args.folder)?;
     let paths: Vec<PathBuf> = match &args.audio {
@@ -112,8 +114,7 @@ pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
     // Before the model is loaded: a folder that was moved is noticed at once.
     read_note(&paths[0])?;
     let out_folder = args.out.as_ref().unwrap_or(&args.folder);
-    let folder = OutputFolder::open(out_folder)?;
-    let job = args.job.job()?;
+    let folder = OutputFolder::begin(out_folder, &Inputs::new([args.folder.join(INDEX)]))?;
     let opened = args.device.open()?;
     let embedder = args.embedder.load(&opened)?;
     let plan = EmbedPlan {
@@ -134,7 +135,7 @@ pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
     let started = Instant::now();
     for &index in &todo {
         if interrupt::asked() {
-            bail!("interrupted: run the command again to go on");
+            return Err(units.interrupted(Interrupted::Resumable.into(), plan.units(), "blocks of notes"));
         }
         units.write(&unit_name(index), &embed(&embedder, all[index])?)?;
         bar.inc(all[index].len() as u64);

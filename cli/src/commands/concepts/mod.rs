@@ -50,6 +50,11 @@ pub(crate) struct TableArgs {
 }
 
 impl TableArgs {
+    /// The file of own concepts.
+    pub(crate) fn file(&self) -> Option<&PathBuf> {
+        self.tables.as_ref()
+    }
+
     /// The chosen concepts, in the order of the file.
     pub(crate) fn chosen(&self) -> Result<Vec<ConceptTable>> {
         let own;

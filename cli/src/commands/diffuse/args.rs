@@ -10,7 +10,8 @@ use tonoscope_core::{
 };
 
 use crate::{
-    diffuser::DiffuserArgs, failure::Misuse, job::JobArgs, prompt_file, readable::ReadableArgs, session::DeviceArgs,
+    diffuser::DiffuserArgs, failure::Misuse, files::Inputs, job::JobArgs, prompt_file, readable::ReadableArgs,
+    session::DeviceArgs,
 };
 
 /// Samples per second that the published code cuts by, whatever the model's rate is.
@@ -223,6 +224,12 @@ impl FromStr for LatentLength {
 }
 
 impl DiffuseArgs {
+    /// What is never written over.
+    pub(super) fn inputs(&self) -> Inputs {
+        let files = [&self.prompts, &self.annotations, &self.noise].into_iter().flatten();
+        Inputs::new(files.chain(&self.edit))
+    }
+
     /// What can be said before anything is read.
     pub(super) fn check(&self) -> Result<()> {
         let refuse = |what: String, hint: &str| ControlFlow::Break(Misuse::new(what).hint(hint));

@@ -57,7 +57,7 @@ pub(super) fn write(plan: &DiffusePlan, folder: &OutputFolder) -> Result<()> {
                     sample_index,
                     model: &plan.model,
                     csv_path: INFO,
-                    sample_length: python_number(plan.seconds_total),
+                    sample_length: python_number(plan.made_seconds()),
                     prompt: &prompt.text,
                     tag_json_path: plan.annotations.as_deref().unwrap_or_default(),
                     audio_file_path: file,

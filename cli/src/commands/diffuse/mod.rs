@@ -15,6 +15,7 @@ use tonoscope_core::{
     models::stable_audio::{InitialScale, SampleRequest},
 };
 
+use args::Cut;
 pub(crate) use args::DiffuseArgs;
 pub(crate) use info::INFO;
 pub(crate) use plan::{DiffusePlan, audio, step_folder};
@@ -24,7 +25,7 @@ use crate::{
     diffuser::FoundDiffuser,
     failure::Misuse,
     files::OutputFolder,
-    interrupt, progress,
+    interrupt, json_path, progress,
     session::{UsedDevice, sha256},
     study::{StudyRecord, StudyTimings, unfinished},
     tensors::{self, EditTensors},
@@ -33,18 +34,17 @@ use crate::{
 
 pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
     args.check()?;
+    let job = args.job.job()?;
     interrupt::listen();
     let found = args.model.find()?;
     let (mut plan, edit_tensors) = plan(args, &found)?;
     let noise = NoiseSource::open(args, &plan)?;
-    let job = args.job.job()?;
     let share = job.slice(plan.prompts.len());
     if share.is_empty() {
         let what = format!("job {} of {} has no prompts: there are {}", job.index, job.count, plan.prompts.len());
         return Err(Misuse::new(what).hint("split the work into fewer jobs, at most one for each prompt").into());
     }
     if args.dry_run {
-        let made = plan.request.latent_length * found.files.config.downsampling();
         writeln!(
             out,
             "would sample {} of {} prompts {} times in {} steps with `{}`, and write {} files of at most {:.3} s into `{}`",
@@ -54,12 +54,14 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
             plan.request.steps,
             plan.model,
             share.len() * plan.samples * plan.snapshots.len(),
-            plan.kept_samples().min(made) as f64 / f64::from(plan.sample_rate),
+            plan.kept_samples().min(plan.made_samples) as f64 / f64::from(plan.sample_rate),
             args.out.display()
         )?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.out)?;
+    let folder = OutputFolder::begin(&args.out, &args.inputs())?;
+    folder.refuse_inputs(["run.json", INFO, info::LISTENED])?;
+    folder.refuse_inputs(unit::all_files(&plan))?;
     let started = Instant::now();
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
@@ -82,6 +84,7 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
         revision: provenance.revision.as_deref(),
         folder: &folder,
     };
+    let names = || (0..plan.prompts.len()).map(|prompt| plan.unit(prompt));
     let todo: Vec<usize> = share.filter(|&prompt| !work.is_finished(&units, prompt)).collect();
     let total = todo.len() as u64 * work.ticks();
     let bar = progress::steps(total, format!("diffusing {} prompts", todo.len()), "steps");
@@ -90,15 +93,15 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
         let made = work.unit(prompt, &mut || {
             bar.inc(1);
             interrupt::check()
-        })?;
+        });
+        let made = made.map_err(|error| units.interrupted(error, names(), "prompts"))?;
         units.write(&plan.unit(prompt), &serde_json::to_vec(&made)?)?;
         timings.units_made += 1;
     }
     bar.finish_and_clear();
     timings.units_s = started.elapsed().as_secs_f64();
     StudyRecord::new(DiffusePlan::COMMAND, &provenance, &device, &plan.settings(), timings).write(&folder)?;
-    let names = (0..plan.prompts.len()).map(|prompt| plan.unit(prompt));
-    if unfinished(&units, names, "prompts", &args.out, out)? {
+    if unfinished(&units, names(), "prompts", &args.out, out)? {
         return Ok(());
     }
     finish(&plan, &units, &folder, args.json, out)
@@ -138,7 +141,7 @@ pub(crate) fn finish(
             "samples": samples,
             "steps": steps,
             "files": prompts * samples * steps.len(),
-            "audio_info": info,
+            "audio_info": json_path::shown(&info),
         });
         serde_json::to_writer_pretty(&mut *out, &summary)?;
         writeln!(out)?;
@@ -172,6 +175,7 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
     let hooks = Spec { captures: args.capture.clone(), edits };
     Hooks::check_spec(&hooks, &config.points())?;
     Hooks::check_edits(&hooks.edits, |name| edit_tensors.shape(name), prompts.len())?;
+    let latent_length = args.latent_length.frames(config.latent_length())?;
     let request = SampleRequest {
         steps: args.steps,
         sigma_min: args.sigma_min,
@@ -180,7 +184,7 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
         sampler: args.sampler(),
         guidance: args.guidance,
         rescale: args.rescale,
-        latent_length: args.latent_length.frames(config.latent_length())?,
+        latent_length,
         initial: InitialScale::default(),
     };
     let plan = DiffusePlan {
@@ -201,6 +205,7 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
         request,
         channels: config.latent_channels(),
         sample_rate: config.sample_rate(),
+        made_samples: latent_length * config.downsampling(),
         seconds_start: args.seconds_start,
         seconds_total: args.seconds_total(config.seconds()),
         cut: args.cut,
@@ -212,5 +217,12 @@ fn plan(args: &DiffuseArgs, found: &FoundDiffuser) -> Result<(DiffusePlan, EditT
         hooks,
         edit_tensors: edit_tensors.digest(),
     };
+    if plan.made_samples < Cut::Corrected.samples(plan.seconds_total, plan.sample_rate) {
+        progress::note(&format!(
+            "the model makes {} s of music, so that the files are no longer, though it is told {} s",
+            plan.made_seconds(),
+            plan.seconds_total
+        ));
+    }
     Ok((plan, edit_tensors))
 }

@@ -54,6 +54,8 @@ pub(crate) struct DiffusePlan {
     pub(crate) request: SampleRequest,
     pub(crate) channels: usize,
     pub(crate) sample_rate: u32,
+    /// Samples that the model makes of the latent frames.
+    pub(crate) made_samples: usize,
     pub(crate) seconds_start: f64,
     pub(crate) seconds_total: f64,
     pub(crate) cut: Cut,
@@ -79,6 +81,11 @@ impl DiffusePlan {
     /// Samples of a file, if the model makes as many.
     pub(super) fn kept_samples(&self) -> usize {
         self.cut.samples(self.seconds_total, self.sample_rate)
+    }
+
+    /// Length of the music in a file, seconds: what was asked for, or what is made if that is less.
+    pub(super) fn made_seconds(&self) -> f64 {
+        self.seconds_total.min(self.made_samples as f64 / f64::from(self.sample_rate))
     }
 
     /// For `run.json`.

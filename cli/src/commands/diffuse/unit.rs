@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use burn::tensor::{DType, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     captures::{self, Recorded},
     files::OutputFolder,
+    interrupt::Interrupted,
     progress, tensors,
     units::Units,
 };
@@ -124,7 +125,7 @@ impl Diffusion<'_> {
             |snapshot: usize| Tensor::cat(parts.iter().map(|(_, part)| part.snapshots[snapshot].clone()).collect(), 0);
         let latents: Vec<Tensor<3>> = (0..plan.snapshots.len()).map(of_all).collect();
         for (&step, latents) in plan.snapshots.iter().zip(&latents) {
-            let folder = OutputFolder::open(&self.folder.path().join(step_folder(step)))?;
+            let folder = self.folder.within(&step_folder(step))?;
             for sample in 0..plan.samples {
                 let name = audio(step, index, sample);
                 let wave = pollster::block_on(self.listen(latents.clone(), sample));
@@ -182,7 +183,7 @@ impl Diffusion<'_> {
         let sampled = self.model.sample(&mut hooks, &conditioning, &plan.request, &mut noise, &mut observe);
         hooks.check()?;
         if sampled.is_break() {
-            return Err(interrupted());
+            return Err(Interrupted::Resumable.into());
         }
         let captures = pollster::block_on(captures::read(&hooks.finish()?))?;
         Ok(Sampled { snapshots, captures, noise: noise.finish() })
@@ -246,7 +247,7 @@ impl Written<'_> {
     }
 
     fn write_beside(&mut self, within: &str, file: &str, bytes: &[u8]) -> Result<()> {
-        let folder = OutputFolder::open(&self.folder.path().join(within))?;
+        let folder = self.folder.within(within)?;
         let name = Path::new(within).join(file).to_string_lossy().into_owned();
         self.write(&folder, file, &name, bytes)
     }
@@ -269,11 +270,7 @@ fn as_published(mut channels: Vec<Vec<f32>>, rate: u32, keep: usize) -> Result<W
 }
 
 fn stop_if(flow: ControlFlow<()>) -> Result<()> {
-    if flow.is_break() { Err(interrupted()) } else { Ok(()) }
-}
-
-fn interrupted() -> anyhow::Error {
-    anyhow!("interrupted: finished prompts are kept, and the same command goes on from there")
+    if flow.is_break() { Err(Interrupted::Resumable.into()) } else { Ok(()) }
 }
 
 #[cfg(test)]

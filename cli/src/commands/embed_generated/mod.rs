@@ -10,20 +10,20 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use self::source::Generated;
-use super::diffuse::step_folder;
+use super::diffuse::{INFO, step_folder};
 use crate::{
     embedder::{Embedder, EmbedderArgs},
     failure::Misuse,
-    files::{OutputFolder, read_wav},
-    interrupt,
+    files::{Inputs, OutputFolder, read_wav},
+    interrupt::{self, Interrupted},
     job::JobArgs,
-    progress,
+    json_path, progress,
     session::{DeviceArgs, UsedDevice},
     study::unfinished,
     tensors,
@@ -99,6 +99,14 @@ impl EmbedGeneratedPlan {
     }
 }
 
+impl EmbedGeneratedArgs {
+    /// What must not be written over: the record of the run that has generated the sounds, and what names its prompts.
+    fn inputs(&self) -> Inputs {
+        let of_run = ["run.json", INFO].map(|name| self.generated.join(name));
+        Inputs::new(of_run.iter().chain(&self.prompts))
+    }
+}
+
 /// File of the embeddings of a step.
 fn file_name(step: usize) -> String {
     format!("{}.safetensors", step_folder(step))
@@ -113,9 +121,9 @@ pub(crate) fn run(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<()> 
     if args.from_pt {
         return published::convert(args, out);
     }
+    let job = args.job.job()?;
     let generated = Generated::open(&args.generated, &args.steps, args.prompts.as_deref())?;
     generated.check_files()?;
-    let job = args.job.job()?;
     let share = job.share(generated.prompts.len(), "prompts");
     let sounds = generated.steps.len() * generated.samples;
     if args.dry_run {
@@ -130,7 +138,10 @@ pub(crate) fn run(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<()> 
         )?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.out)?;
+    let folder = OutputFolder::begin(&args.out, &args.inputs())?;
+    folder.refuse_inputs(
+        ["run.json".to_owned()].into_iter().chain(generated.steps.iter().map(|&step| file_name(step))),
+    )?;
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
     let embedder = args.embedder.load(&opened)?;
@@ -157,7 +168,8 @@ pub(crate) fn run(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<()> 
         let made = unit(&generated, &embedder, prompt, &mut |files| {
             bar.inc(files as u64);
             interrupt::check()
-        })?;
+        });
+        let made = made.map_err(|error| units.interrupted(error, plan.units(), "prompts"))?;
         units.write(&unit_name(prompt), &made)?;
     }
     bar.finish_and_clear();
@@ -167,7 +179,7 @@ pub(crate) fn run(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<()> 
         "model": plan.model,
         "embedder": plan.embedder,
         "device": device,
-        "generated": args.generated,
+        "generated": json_path::shown(&args.generated),
         "steps": plan.steps,
         "samples": plan.samples,
         "prompts": plan.prompts.len(),
@@ -204,7 +216,7 @@ fn unit(
             values.extend(embedding);
         }
         if tick(files.len()).is_break() {
-            return Err(anyhow!("interrupted: finished prompts are kept, and the same command goes on from there"));
+            return Err(Interrupted::Resumable.into());
         }
     }
     let shape = [generated.steps.len(), generated.samples, embedder.width()];
@@ -267,7 +279,7 @@ fn write_steps(
 
 fn say(folder: &Path, prompts: usize, samples: usize, steps: &[usize], json: bool, out: &mut dyn Write) -> Result<()> {
     if json {
-        let files: Vec<PathBuf> = steps.iter().map(|&step| folder.join(file_name(step))).collect();
+        let files: Vec<String> = steps.iter().map(|&step| json_path::shown(folder.join(file_name(step)))).collect();
         let summary = json!({"prompts": prompts, "samples": samples, "steps": steps, "files": files});
         serde_json::to_writer_pretty(&mut *out, &summary)?;
         writeln!(out)?;

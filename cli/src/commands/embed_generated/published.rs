@@ -65,7 +65,7 @@ pub(super) fn convert(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<
         )?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.out)?;
+    let folder = OutputFolder::begin(&args.out, &args.inputs())?;
     let model = model_name(&path);
     write_steps(&folder, &model, &prompts, [samples, width], &read)?;
     say(folder.path(), rows, samples, &numbers, args.json, out)

@@ -17,7 +17,13 @@ use super::{
 };
 use tonoscope_hub::hex;
 
-use crate::{captures, files::OutputFolder, interrupt, progress, tensors, units::Units};
+use crate::{
+    captures,
+    files::OutputFolder,
+    interrupt::{self, Interrupted},
+    progress, tensors,
+    units::Units,
+};
 
 /// What all batches of a run have in common.
 pub(super) struct Work<'a> {
@@ -45,7 +51,7 @@ impl Work<'_> {
             let first = index * batch_size;
             let title = format!("batch {} of {count}", index + 1);
             let name = format!("batch_{index:04}");
-            let kept = if self.units.has(&name) { self.kept(&name, first)? } else { None };
+            let kept = if self.units.has(&name) { self.kept(&name, first, batch.len())? } else { None };
             if kept.is_some() {
                 timings.kept += batch.len();
             }
@@ -62,8 +68,11 @@ impl Work<'_> {
     }
 
     /// The finished batch `name`; audio that is no longer there, or was changed, is decoded anew.
-    fn kept(&self, name: &str, first: usize) -> Result<Option<Batch>> {
-        let Ok(batch) = Batch::from_bytes(&self.units.read(name)?) else {
+    fn kept(&self, name: &str, first: usize, prompts: usize) -> Result<Option<Batch>> {
+        let config = self.model.config();
+        let shape = [config.decoder.num_codebooks, self.plan.how.frames, config.audio_encoder.codebook_size];
+        let read = Batch::from_bytes(&self.units.read(name)?);
+        let Some(batch) = read.ok().filter(|batch| batch.check(prompts, shape).is_ok()) else {
             progress::note(&format!("`{name}` of an earlier run is damaged, so it is made again"));
             return Ok(None);
         };
@@ -129,8 +138,7 @@ impl Work<'_> {
     }
 
     fn interrupted(&self, finished: usize) -> anyhow::Error {
-        let of = self.sequences.len();
-        anyhow::anyhow!("interrupted: {finished} of {of} pieces are finished; the same command goes on from there")
+        Interrupted::Finished { finished, all: self.sequences.len(), what: "pieces" }.into()
     }
 }
 

@@ -5,14 +5,9 @@ mod plan;
 mod record;
 mod unit;
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::{io::Write, path::PathBuf, time::Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tonoscope_core::{hooks::Capture, models::musicgen::Sampling};
 
 use self::{
@@ -23,7 +18,7 @@ use self::{
 use crate::{
     captures,
     failure::Misuse,
-    files::OutputFolder,
+    files::{Inputs, OutputFolder, remove_if_there},
     prompt_file,
     readable::ReadableArgs,
     session::{DeviceArgs, ModelArgs, UsedDevice},
@@ -50,9 +45,9 @@ pub(crate) struct GenerateArgs {
     prompts: Option<PathBuf>,
     #[command(flatten)]
     readable: ReadableArgs,
-    /// Seconds of music, what is continued included
-    #[arg(long, default_value_t = 8.0)]
-    duration: f64,
+    /// Seconds of music, what is continued included [default: 8, or what the model was trained on if that is less]
+    #[arg(long)]
+    duration: Option<f64>,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Continue this recording
@@ -90,6 +85,9 @@ pub(crate) struct GenerateArgs {
     dry_run: bool,
 }
 
+/// What is written beside the pieces.
+const FILES: [&str; 3] = ["run.json", "tokens.safetensors", "capture.safetensors"];
+
 pub(crate) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
     args.check()?;
     let (plan, found) = Plan::new(args)?;
@@ -106,7 +104,9 @@ pub(crate) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
         )?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.out)?;
+    let inputs = args.prompts.iter().chain(&args.continue_from).chain(&args.edit);
+    let folder = OutputFolder::begin(&args.out, &Inputs::new(inputs))?;
+    folder.refuse_inputs(FILES.map(str::to_owned).into_iter().chain((0..plan.prompts.len()).map(audio_name)))?;
     let started = Instant::now();
     let opened = args.device.open()?;
     let device = UsedDevice::new(&args.device, &opened);
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
     let key = plan.key(args, &provenance, &device, loaded.model.config())?;
     let stale = if args.overwrite { earlier_results(&folder) } else { vec![] };
     let units = Units::open(&folder, &key, args.overwrite)?;
-    stale.iter().try_for_each(|path| remove(path))?;
+    stale.iter().try_for_each(|path| remove_if_there(path))?;
     let sequences = plan.sequences(&loaded.model)?;
     let work = Work {
         model: &loaded.model,
@@ -199,15 +199,10 @@ fn earlier_results(folder: &OutputFolder) -> Vec<PathBuf> {
     // Without a readable key nothing is known to be ours.
     let Ok(units) = Units::existing(folder.path()) else { return vec![] };
     let pieces = units.key()["prompts"].as_array().map_or(0, Vec::len);
-    let files = ["run.json", "tokens.safetensors", "capture.safetensors"].map(str::to_owned);
-    files.into_iter().chain((0..pieces).map(audio_name)).map(|file| folder.path().join(file)).collect()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove `{}`", path.display()))
-        }
-        _ => Ok(()),
-    }
+    FILES
+        .map(str::to_owned)
+        .into_iter()
+        .chain((0..pieces).map(audio_name))
+        .map(|file| folder.path().join(file))
+        .collect()
 }

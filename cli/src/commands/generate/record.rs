@@ -46,7 +46,7 @@ pub(super) struct Settings {
     pub(super) sampling: Sampling,
     pub(super) batch_size: usize,
     pub(super) normalise: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "crate::json_path::optional")]
     pub(super) continue_from: Option<PathBuf>,
 }
 

@@ -49,13 +49,24 @@ impl Batch {
         captures::to_bytes(&self.captures, vec![("codes", codes)], metadata.into())
     }
 
+    /// Makes sure that it is of so many pieces, each with the codes of `shape`: codebooks, frames, and entries of a codebook.
+    pub(super) fn check(&self, prompts: usize, [codebooks, frames, entries]: [usize; 3]) -> Result<()> {
+        ensure!(self.codes.len() == prompts, "it holds {} pieces, expected {prompts}", self.codes.len());
+        let known = |code: &u32| (*code as usize) < entries;
+        let whole = |codes: &Vec<u32>| codes.len() == frames && codes.iter().all(known);
+        let fits = self.codes.iter().all(|piece| piece.len() == codebooks && piece.iter().all(whole));
+        ensure!(fits, "its codes are not of {codebooks} codebooks of {entries} entries and {frames} frames");
+        Ok(())
+    }
+
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let (captures, metadata) = captures::from_bytes(bytes)?;
         let pieces: Vec<MadePiece> = serde_json::from_str(metadata.get("pieces").context("no pieces")?)?;
         let file = SafeTensors::deserialize(bytes)?;
         let view = file.tensor("codes")?;
         let &[prompts, codebooks, frames] = view.shape() else { anyhow::bail!("codes of shape {:?}", view.shape()) };
-        ensure!(prompts == pieces.len() && codebooks * frames > 0, "codes of shape {:?}", view.shape());
+        let table = view.dtype() == Dtype::U32 && prompts == pieces.len() && prompts * codebooks * frames > 0;
+        ensure!(table, "codes of shape {:?} and type {:?}", view.shape(), view.dtype());
         let flat: Vec<u32> = view.data().as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let piece = |piece: &[u32]| piece.chunks(frames).map(<[u32]>::to_vec).collect();
         Ok(Self { codes: flat.chunks(codebooks * frames).map(piece).collect(), pieces, captures })
@@ -79,6 +90,27 @@ mod tests {
         let read = Batch::from_bytes(&batch.to_bytes().unwrap()).unwrap();
         assert_eq!(read, batch);
         assert_eq!(read.pieces[0].tie(), Some(tie));
+    }
+
+    #[test]
+    fn no_damage_panics_and_codes_beyond_the_vocabulary_are_refused() {
+        let batch = Batch {
+            codes: vec![vec![vec![1, 2], vec![4, 5]]],
+            pieces: vec![MadePiece::new("aa".into(), 0, None)],
+            captures: vec![],
+        };
+        let whole = batch.to_bytes().unwrap();
+        for at in 0..whole.len() {
+            for value in [0, b'0', b'1', b'9', b'[', b'I', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                let _ = Batch::from_bytes(&bytes).map(|batch| batch.check(1, [2, 2, 6]));
+            }
+        }
+        assert!(batch.check(1, [2, 2, 6]).is_ok());
+        for (prompts, shape) in [(2, [2, 2, 6]), (1, [1, 2, 6]), (1, [2, 3, 6]), (1, [2, 2, 5])] {
+            assert!(batch.check(prompts, shape).is_err(), "{prompts}, {shape:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,13 @@ use self::{
     file::PipelineFile,
     step::{STEPS, Step},
 };
-use crate::{Command, carry_out, failure::Misuse, files::output_file, interrupt, job::JobArgs};
+use crate::{
+    Command, carry_out,
+    failure::Misuse,
+    files::{Inputs, output_file},
+    interrupt::{self, Interrupted},
+    job::JobArgs,
+};
 
 /// What `pipeline init` writes: the published settings, with comments.
 const EXAMPLE: &str = include_str!("../../../../data/pipeline.toml");
@@ -80,7 +86,7 @@ fn init(args: &InitArgs, out: &mut dyn Write) -> Result<()> {
         let misuse = Misuse::new(format!("`{}` is there already", args.file.display()));
         return Err(misuse.hint("name another file, or pass `--overwrite`").into());
     }
-    let (folder, name) = output_file(&args.file)?;
+    let (folder, name) = output_file(&args.file, &Inputs::default())?;
     let path = folder.write(&name, EXAMPLE.as_bytes())?;
     writeln!(out, "{}", path.display())?;
     Ok(())
@@ -113,8 +119,7 @@ fn run_steps(args: &RunArgs, out: &mut dyn Write) -> Result<()> {
     let count = planned.len();
     for (done, planned) in planned.into_iter().enumerate() {
         if interrupt::asked() {
-            let what = format!("interrupted: {done} of {count} commands are done; the same command goes on from there");
-            return Err(anyhow::anyhow!(what));
+            return Err(Interrupted::Finished { finished: done, all: count, what: "commands" }.into());
         }
         announce(&planned, args.dry_run, out)?;
         if !args.dry_run {

@@ -19,7 +19,15 @@ use self::{
     plan::{Classifier, Frames, PlannedConcept, Settings},
 };
 pub(crate) use self::{plan::ProbePlan, results::finish};
-use crate::{failure::Misuse, files::OutputFolder, interrupt, job::JobArgs, progress, study::unfinished, units::Units};
+use crate::{
+    failure::Misuse,
+    files::{self, OutputFolder},
+    interrupt::{self, Interrupted},
+    job::JobArgs,
+    progress,
+    study::unfinished,
+    units::Units,
+};
 
 /// Follow concepts along a diffusion trajectory
 ///
@@ -126,6 +134,7 @@ impl From<VocabularyName> for Vocabulary {
 
 pub(crate) fn run(args: &ProbeArgs, out: &mut dyn Write) -> Result<()> {
     args.check()?;
+    let job = args.job.job()?;
     interrupt::listen();
     let inputs = Inputs::read(args)?;
     let plan = args.plan(&inputs);
@@ -139,10 +148,11 @@ pub(crate) fn run(args: &ProbeArgs, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "would probe {concepts} concepts over {steps} steps into `{}`", args.out.display())?;
         return Ok(());
     }
-    let folder = OutputFolder::open(&args.out)?;
+    let folder = OutputFolder::begin(&args.out, &files::Inputs::new(args.paths()))?;
+    folder.refuse_inputs(["run.json", "concept_results.json", "concept_results.csv", "notes.csv", "summary.csv"])?;
     let units = Units::open(&folder, &serde_json::to_value(&plan)?, args.overwrite)?;
     let names = plan.units();
-    let share = args.job.job()?.share(names.len(), "concepts");
+    let share = job.share(names.len(), "concepts");
     let todo: Vec<usize> = share.filter(|&index| !units.has(&names[index])).collect();
     let ticks = plan.settings.classifiers.len() + plan.routes.len();
     let bar = progress::steps((todo.len() * ticks) as u64, "probing".to_owned(), "classifiers");
@@ -152,12 +162,10 @@ pub(crate) fn run(args: &ProbeArgs, out: &mut dyn Write) -> Result<()> {
                 let concept = inputs.concept(index)?;
                 let unit = concept.work(&plan.settings, &mut || {
                     bar.inc(1);
-                    if interrupt::asked() {
-                        bail!("interrupted; the same command goes on where this one stopped")
-                    }
-                    Ok(())
-                })?;
-                serde_json::to_vec(&unit)?
+                    if interrupt::asked() { bail!(Interrupted::Resumable) } else { Ok(()) }
+                });
+                let stopped = |error| units.interrupted(error, names.iter().cloned(), "parts");
+                serde_json::to_vec(&unit.map_err(stopped)?)?
             }
             None => serde_json::to_vec(&distances::between(&inputs.tensors()))?,
         };
@@ -186,6 +194,11 @@ impl ProbeArgs {
             let misuse = Misuse::new("nothing that was generated");
             return Err(misuse.hint("pass `--embeddings`, or `--latents` or `--capture`").into());
         }
+        self.paths().try_for_each(|path| inputs::exists(path))
+    }
+
+    /// Files and folders that are read.
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         let paths = [
             &self.concepts,
             &self.embeddings,
@@ -195,7 +208,7 @@ impl ProbeArgs {
             &self.split,
             &self.tables,
         ];
-        paths.into_iter().flatten().chain(&self.latents).chain(&self.capture).try_for_each(|path| inputs::exists(path))
+        paths.into_iter().flatten().chain(&self.latents).chain(&self.capture)
     }
 
     fn instruments_apart(&self) -> bool {

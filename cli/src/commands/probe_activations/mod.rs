@@ -22,8 +22,9 @@ use self::{
 use super::concept_args::ConceptChoice;
 use crate::{
     failure::{Failed, Misuse},
-    files::OutputFolder,
-    interrupt, progress,
+    files::{Inputs, OutputFolder},
+    interrupt::{self, Interrupted},
+    progress,
     session::sha256,
 };
 
@@ -83,6 +84,11 @@ enum BranchName {
     Uncond,
 }
 
+/// What is written: fitted probes, and how right they are.
+const PROBES: &str = "probes.safetensors";
+const TABLE: &str = "probes.csv";
+const REPORT: &str = "probes.json";
+
 pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()> {
     let probe = args.probe()?;
     if args.folds < 2 {
@@ -98,7 +104,11 @@ pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()
     let points = args.choose(&capture, labelled.per_frame(), branch)?;
     let folds = Folds::stratified(&labelled.labels, Some(&labelled.groups), args.folds, args.seed)
         .map_err(|error| explained(error, &labelled))?;
-    let folder = args.out.as_deref().map(OutputFolder::open).transpose()?;
+    let inputs = Inputs::new([&args.capture].into_iter().chain(&args.labels));
+    let folder = args.out.as_deref().map(|path| OutputFolder::begin(path, &inputs)).transpose()?;
+    if let Some(folder) = &folder {
+        folder.refuse_inputs([PROBES, TABLE, REPORT])?;
+    }
     let bar = progress::steps(points.len() as u64, "probing".to_owned(), "points");
     let (mut reports, mut fitted) = (vec![], BTreeMap::new());
     for point in points {
@@ -113,7 +123,7 @@ pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()
         }
         bar.inc(1);
         if interrupt::asked() {
-            anyhow::bail!("interrupted: nothing was written");
+            anyhow::bail!(Interrupted::NothingWritten);
         }
     }
     bar.finish_and_clear();
@@ -141,9 +151,9 @@ pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()
             rows: labelled.rows.len(),
             probes: fitted,
         };
-        folder.write("probes.safetensors", &readout.to_bytes()?)?;
-        folder.write("probes.csv", &report.csv()?)?;
-        folder.write("probes.json", text.as_bytes())?;
+        folder.write(PROBES, &readout.to_bytes()?)?;
+        folder.write(TABLE, &report.csv()?)?;
+        folder.write(REPORT, text.as_bytes())?;
     }
     if args.json { Ok(writeln!(out, "{text}")?) } else { report.print(out) }
 }

@@ -13,10 +13,12 @@ use tonoscope_core::{
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) version: &'static str,
+    #[serde(serialize_with = "crate::json_path::one")]
     pub(super) capture: PathBuf,
     /// Checksum of the capture.
     pub(super) sha256: String,
     /// `None`: labels came from concepts.
+    #[serde(serialize_with = "crate::json_path::optional")]
     pub(super) labels: Option<PathBuf>,
     pub(super) branch: Branch,
     pub(super) probe: Probe,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::Failed,
     files::OutputFolder,
+    interrupt::Interrupted,
     llm::{Client, LlmError, Question, Settings, Tokens, request_body},
     units::Units,
 };
@@ -88,6 +89,9 @@ impl Missing {
 
     /// The failure of a list of `all` of which `numbers` are missing; `what` such as `prompts are not annotated`.
     pub(super) fn failure(&self, numbers: &[usize], all: usize, what: &str) -> anyhow::Error {
+        if self.stopped == Some(LlmError::Interrupted) {
+            return Interrupted::Finished { finished: all - numbers.len(), all, what: "prompts" }.into();
+        }
         let mut text = format!("{} of {all} {what}", numbers.len());
         if let Some(stopped) = &self.stopped {
             let _ = write!(text, ": {stopped}");

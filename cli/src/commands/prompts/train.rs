@@ -1,9 +1,6 @@
 //! `tonoscope prompts train-annotator`
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -14,7 +11,11 @@ use tonoscope_core::musicologist::{
 };
 
 use super::asking::print_json;
-use crate::{failure::Misuse, files::output_file, progress};
+use crate::{
+    failure::Misuse,
+    files::{Inputs, OutputFolder, output_file},
+    json_path, progress,
+};
 
 /// Learn from annotations what the offline annotator knows
 ///
@@ -65,13 +66,18 @@ pub(super) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
     if let Some(aspect) = aspects.iter().enumerate().find_map(|(at, one)| aspects[..at].contains(one).then_some(one)) {
         return Err(Misuse::new(format!("aspect `{aspect}` is asked for twice")).into());
     }
+    let inputs = Inputs::new([&args.annotations]);
+    let target = args.out.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
     let measured = if args.folds == 0 { None } else { Some(measure(&annotations, &aspects, args.folds)?) };
-    if let Some(path) = &args.out {
-        write(&train(&annotations, &aspects)?, path)?;
+    if let Some(target) = target {
+        write(&train(&annotations, &aspects)?, target)?;
     }
     if args.json {
         let measured = measured.as_ref().map_or(Value::Null, as_json);
-        return print_json(&json!({"out": args.out, "prompts": annotations.len(), "held_out": measured}), out);
+        return print_json(
+            &json!({"out": args.out.as_ref().map(json_path::shown), "prompts": annotations.len(), "held_out": measured}),
+            out,
+        );
     }
     if let Some(measured) = &measured {
         print(measured, out)?;
@@ -100,8 +106,7 @@ fn measure(annotations: &[Annotation], aspects: &[&str], folds: usize) -> Result
     Ok(measured)
 }
 
-fn write(annotator: &Annotator, path: &Path) -> Result<()> {
-    let (folder, name) = output_file(path)?;
+fn write(annotator: &Annotator, (folder, name): (OutputFolder, String)) -> Result<()> {
     folder.write(&name, annotator.to_json().unwrap_or_default().as_bytes())?;
     Ok(())
 }

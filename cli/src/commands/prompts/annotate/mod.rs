@@ -16,8 +16,8 @@ use tonoscope_core::musicologist::{ASPECTS, Annotation, annotator::Annotator};
 use super::asking::{self, Missing, print_json};
 use crate::{
     failure::Misuse,
-    files::{OutputFolder, output_file},
-    interrupt,
+    files::{Inputs, OutputFolder, output_file},
+    interrupt, json_path,
     llm::{Client, LlmArgs, Settings, Source},
     progress, prompt_file,
 };
@@ -76,6 +76,7 @@ pub(super) fn run(args: &AnnotateArgs, out: &mut dyn Write) -> Result<()> {
     if !(1..=LARGEST_BATCH).contains(&args.batch) {
         return Err(Misuse::new(format!("`--batch` is {}, expected 1 to {LARGEST_BATCH}", args.batch)).into());
     }
+    args.inputs().refuse(&args.out)?;
     let prompts = prompt_file::read(&args.prompts)?;
     let aspects = args.aspects()?;
     let done = match args.llm.source()? {
@@ -103,6 +104,10 @@ pub(super) fn run(args: &AnnotateArgs, out: &mut dyn Write) -> Result<()> {
 }
 
 impl AnnotateArgs {
+    fn inputs(&self) -> Inputs {
+        Inputs::new([&self.prompts].into_iter().chain(&self.annotator))
+    }
+
     fn aspects(&self) -> Result<Vec<String>> {
         if self.aspects.is_empty() {
             return Ok(ASPECTS.map(str::to_owned).to_vec());
@@ -132,14 +137,14 @@ impl AnnotateArgs {
             annotation.aspects.retain(|aspect| aspects.contains(aspect));
             Some(annotation)
         };
-        let how = json!({"offline": true, "annotator": self.annotator});
+        let how = json!({"offline": true, "annotator": self.annotator.as_ref().map(json_path::shown)});
         let annotations = prompts.iter().map(annotate).collect();
         Ok(Done { annotations, missing: Missing::default(), dropped: BTreeMap::new(), how })
     }
 
     fn online(&self, settings: &Settings, prompts: &[String], aspects: &[String]) -> Result<Done> {
         interrupt::listen();
-        let (folder, name) = output_file(&self.out)?;
+        let (folder, name) = output_file(&self.out, &self.inputs())?;
         let key = json!({
             "command": "prompts annotate", "base_url": settings.base_url, "model": settings.model, "aspects": aspects,
             "batch": self.batch, "prompts": prompts,
@@ -178,7 +183,7 @@ impl AnnotateArgs {
         let there: Vec<&Annotation> = done.annotations.iter().flatten().collect();
         let written = lacking.is_empty() || (self.partial && !there.is_empty());
         if written {
-            let (folder, name) = output_file(&self.out)?;
+            let (folder, name) = output_file(&self.out, &self.inputs())?;
             write_annotations(&folder, &name, &there)?;
         }
         if !done.dropped.is_empty() {
@@ -192,7 +197,7 @@ impl AnnotateArgs {
                 .map(|number| json!({"number": number, "prompt": prompts[number - 1], "reason": done.missing.reason(*number)}))
                 .collect();
             let summary = json!({
-                "out": if written { json!(self.out) } else { Value::Null }, "prompts": prompts.len(),
+                "out": if written { json!(json_path::shown(&self.out)) } else { Value::Null }, "prompts": prompts.len(),
                 "annotated": there.len(), "missing": missing, "dropped": done.dropped, "how": done.how,
             });
             print_json(&summary, out)?;

@@ -12,8 +12,8 @@ use tonoscope_core::musicologist::generator::generate_prompts;
 use super::asking::{self, Missing, essence, print_json};
 use crate::{
     failure::Misuse,
-    files::output_file,
-    interrupt,
+    files::{Inputs, output_file},
+    interrupt, json_path,
     llm::{Client, LlmArgs, Settings, Source},
     progress, prompt_file,
 };
@@ -74,6 +74,7 @@ pub(super) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
             return Err(Misuse::new(format!("`{option}` is {value}, expected 1 to {most}")).into());
         }
     }
+    args.inputs().refuse(&args.out)?;
     let done = match args.llm.source()? {
         Source::Offline { noted } => {
             if noted {
@@ -103,6 +104,10 @@ pub(super) fn run(args: &GenerateArgs, out: &mut dyn Write) -> Result<()> {
 }
 
 impl GenerateArgs {
+    fn inputs(&self) -> Inputs {
+        Inputs::new(self.examples.iter())
+    }
+
     /// How many prompts each request asks for.
     fn sizes(&self) -> Vec<usize> {
         let starts = (0..self.count).step_by(self.per_request);
@@ -118,7 +123,7 @@ impl GenerateArgs {
 
     fn online(&self, settings: &Settings, examples: &[String]) -> Result<Done> {
         interrupt::listen();
-        let (folder, name) = output_file(&self.out)?;
+        let (folder, name) = output_file(&self.out, &self.inputs())?;
         let key = json!({
             "command": "prompts generate", "base_url": settings.base_url, "model": settings.model, "seed": self.seed,
             "count": self.count, "per_request": self.per_request, "examples": examples,
@@ -171,13 +176,13 @@ impl GenerateArgs {
                     let _ = writeln!(text, "{}. {prompt}", at + 1);
                 }
             }
-            let (folder, name) = output_file(&self.out)?;
+            let (folder, name) = output_file(&self.out, &self.inputs())?;
             folder.write(&name, text.as_bytes())?;
         }
         let failure = || done.missing.failure(&lacking, self.count, "prompts are not written");
         if self.json {
             let summary = json!({
-                "out": if written { json!(self.out) } else { Value::Null }, "prompts": there, "missing": lacking.len(),
+                "out": if written { json!(json_path::shown(&self.out)) } else { Value::Null }, "prompts": there, "missing": lacking.len(),
                 "how": done.how,
             });
             print_json(&summary, out)?;
