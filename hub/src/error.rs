@@ -45,6 +45,8 @@ pub enum HubError {
         place: String,
         /// What is missing.
         missing: Vec<String>,
+        /// What a whole checkpoint of this kind consists of.
+        consists_of: &'static str,
     },
     /// The licence must be accepted first.
     #[error("`{id}` is gated: the Hub gives it only to users who accepted its licence")]
@@ -245,9 +247,7 @@ impl HubError {
             Self::NoRevision { .. } => "leave out `@revision` for `main`".into(),
             Self::Offline { .. } => "unset `HF_HUB_OFFLINE`, or run `tonoscope models fetch` where there is a connection and copy the cache".into(),
             Self::NotInCache { .. } => "`tonoscope models list` shows what is there".into(),
-            Self::Incomplete { .. } => {
-                "a checkpoint is `config.json` and `model.safetensors` (or its index and shards), or audiocraft's `state_dict.bin` and `compression_state_dict.bin`".into()
-            }
+            Self::Incomplete { consists_of, .. } => (*consists_of).into(),
             Self::Network { .. } | Self::Stalled { .. } | Self::Cut { .. } => {
                 "run the command again: what arrived is kept and resumed; behind a firewall set `HTTPS_PROXY` or `HF_ENDPOINT`".into()
             }

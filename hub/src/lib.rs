@@ -46,4 +46,4 @@ pub use secret::Token;
 pub use store::{Checkpoint, Store};
 pub use verify::{FileCheck, Outcome, all_sound};
 pub use wanted::printable;
-pub use wanted::{CLAP, Inventory, KINDS, MUSICGEN, STABLE_AUDIO, T5, Wanted, Weights};
+pub use wanted::{CLAP, ENCODEC, Inventory, KINDS, MUSICGEN, STABLE_AUDIO, T5, Wanted, Weights};

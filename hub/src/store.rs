@@ -151,7 +151,7 @@ fn checkpoint(
 ) -> Result<Checkpoint, HubError> {
     let Inventory { present, missing, without } = wanted.inspect(folder)?;
     if !missing.is_empty() {
-        return Err(HubError::Incomplete { place: model.to_string(), missing });
+        return Err(HubError::Incomplete { place: model.to_string(), missing, consists_of: wanted.consists_of });
     }
     if present.iter().any(|name| name == wanted.config) {
         wanted.check_config(&folder.join(wanted.config), &model.to_string())?;
@@ -187,7 +187,8 @@ impl Fetch<'_> {
             files.push((wanted.config.to_owned(), remote.clone()));
         }
         let Some(weights) = self.find_weights(wanted, config.is_some(), progress)? else {
-            return Err(HubError::Incomplete { place: model.to_string(), missing: weight_names(wanted) });
+            let (place, missing) = (model.to_string(), weight_names(wanted));
+            return Err(HubError::Incomplete { place, missing, consists_of: wanted.consists_of });
         };
         files.extend(weights);
         for name in wanted.optional {
@@ -207,8 +208,8 @@ impl Fetch<'_> {
     ) -> Result<Option<Vec<(String, Remote)>>, HubError> {
         for weights in wanted.weights {
             match *weights {
-                Weights::Safetensors { .. } if !has_config => {}
-                Weights::Safetensors { single, index } => {
+                Weights::Sharded { .. } if !has_config => {}
+                Weights::Sharded { single, index } => {
                     if let Some(remote) = self.ask(single, progress)? {
                         return Ok(Some(vec![(single.to_owned(), remote)]));
                     }
@@ -306,7 +307,7 @@ fn weight_names(wanted: &Wanted) -> Vec<String> {
         .weights
         .iter()
         .flat_map(|weights| match weights {
-            Weights::Safetensors { single, .. } => vec![(*single).to_owned()],
+            Weights::Sharded { single, .. } => vec![(*single).to_owned()],
             Weights::Files(names) => names.iter().map(|name| (*name).to_owned()).collect(),
         })
         .collect()

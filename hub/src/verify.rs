@@ -180,7 +180,7 @@ fn verify_folder(folder: &Path, wanted: &Wanted) -> Vec<FileCheck> {
             let is_index = wanted
                 .weights
                 .iter()
-                .any(|weights| matches!(weights, Weights::Safetensors { index, .. } if *index == file));
+                .any(|weights| matches!(weights, Weights::Sharded { index, .. } if *index == file));
             let outcome = if is_index { verify_index(&path, folder) } else { verify_form(&path) };
             FileCheck { size: path.metadata().map_or(0, |found| found.len()), file, outcome }
         })
@@ -210,7 +210,7 @@ fn verify_index(path: &Path, folder: &Path) -> Outcome {
         Err(error) => return Outcome::Corrupt { reason: error.to_string() },
     };
     for shard in index.files() {
-        // A shard that is missing or damaged has its own verdict.
+        // A shard that is missing, damaged or a pickle has its own verdict.
         let Ok(header) = read_header(&folder.join(&shard)) else { continue };
         let there: BTreeSet<String> = header.tensors().into_keys().collect();
         let listed = index.weight_map.iter().filter(|(_, file)| **file == shard).map(|(tensor, _)| tensor.clone());

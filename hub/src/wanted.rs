@@ -16,7 +16,7 @@ const MAX_SHARDS: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
     /// `single`, or `index` and the shards that it lists; needs the config.
-    Safetensors {
+    Sharded {
         /// All weights in one file.
         single: &'static str,
         /// Which shard holds which tensor.
@@ -37,17 +37,23 @@ pub struct Wanted {
     pub optional: &'static [&'static str],
     /// The first that is there is taken.
     pub weights: &'static [Weights],
+    /// What a whole checkpoint consists of, for hints.
+    pub consists_of: &'static str,
 }
+
+/// One file of safetensors, or its shards.
+const SAFETENSORS: Weights = Weights::Sharded { single: "model.safetensors", index: "model.safetensors.index.json" };
+/// One pickle, or its shards.
+const PICKLE: Weights = Weights::Sharded { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json" };
 
 /// MusicGen, as transformers or else audiocraft keeps it.
 pub const MUSICGEN: Wanted = Wanted {
     config: "config.json",
     model_types: &["musicgen"],
     optional: &["generation_config.json", "tokenizer.json"],
-    weights: &[
-        Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" },
-        Weights::Files(&["state_dict.bin", "compression_state_dict.bin"]),
-    ],
+    weights: &[SAFETENSORS, PICKLE, Weights::Files(&["state_dict.bin", "compression_state_dict.bin"])],
+    consists_of: "a MusicGen is `config.json` and `model.safetensors` or `pytorch_model.bin` (or an index and its shards), or \
+                  audiocraft's `state_dict.bin` and `compression_state_dict.bin`",
 };
 
 /// Stable Audio, as stable-audio-tools keeps it; its text encoder lies elsewhere.
@@ -55,10 +61,8 @@ pub const STABLE_AUDIO: Wanted = Wanted {
     config: "model_config.json",
     model_types: &["diffusion_cond"],
     optional: &[],
-    weights: &[
-        Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" },
-        Weights::Files(&["model_config.json", "model.ckpt"]),
-    ],
+    weights: &[SAFETENSORS, Weights::Files(&["model_config.json", "model.ckpt"]), PICKLE],
+    consists_of: "a Stable Audio is `model_config.json` and `model.safetensors`, `model.ckpt` or `pytorch_model.bin`",
 };
 
 /// A T5 text encoder.
@@ -66,22 +70,30 @@ pub const T5: Wanted = Wanted {
     config: "config.json",
     model_types: &["t5"],
     optional: &["tokenizer.json"],
-    weights: &[Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" }],
+    weights: &[SAFETENSORS, PICKLE],
+    consists_of: "a T5 is `config.json` and `model.safetensors` or `pytorch_model.bin` (or an index and its shards)",
 };
 
-/// CLAP, as transformers keeps it. The pickled weights come with the same configuration.
+/// An EnCodec, as transformers keeps it.
+pub const ENCODEC: Wanted = Wanted {
+    config: "config.json",
+    model_types: &["encodec"],
+    optional: &[],
+    weights: &[SAFETENSORS, PICKLE],
+    consists_of: "an EnCodec is `config.json` and `model.safetensors` or `pytorch_model.bin`",
+};
+
+/// CLAP, as transformers keeps it.
 pub const CLAP: Wanted = Wanted {
     config: "config.json",
     model_types: &["clap"],
     optional: &["preprocessor_config.json", "tokenizer.json"],
-    weights: &[
-        Weights::Safetensors { single: "model.safetensors", index: "model.safetensors.index.json" },
-        Weights::Files(&["config.json", "pytorch_model.bin"]),
-    ],
+    weights: &[SAFETENSORS, PICKLE],
+    consists_of: "a CLAP is `config.json` and `model.safetensors` or `pytorch_model.bin` (or an index and its shards)",
 };
 
 /// Every kind of model.
-pub const KINDS: &[&Wanted] = &[&MUSICGEN, &STABLE_AUDIO, &T5, &CLAP];
+pub const KINDS: &[&Wanted] = &[&MUSICGEN, &STABLE_AUDIO, &T5, &CLAP, &ENCODEC];
 
 /// What a folder has of the [`Wanted`] files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -112,7 +124,7 @@ impl Wanted {
         let mut best: Option<Inventory> = None;
         for weights in self.weights {
             let files = match weights {
-                Weights::Safetensors { single, index } => {
+                Weights::Sharded { single, index } => {
                     let mut files = vec![self.config.to_owned()];
                     if !has(single) && has(index) {
                         files.push((*index).to_owned());
@@ -127,10 +139,9 @@ impl Wanted {
             let (present, missing): (Vec<_>, Vec<_>) = files.into_iter().partition(|name| has(name));
             let found = Inventory { present, missing, without: Vec::new() };
             // The config alone says nothing about which weights are meant: the first way then stands.
-            let is_better = best.as_ref().is_none_or(|best| {
-                found.is_complete()
-                    || (!best.present.iter().any(|name| name != self.config) && !found.present.is_empty())
-            });
+            let has_weights = |of: &Inventory| of.present.iter().any(|name| name != self.config);
+            let is_better =
+                best.as_ref().is_none_or(|best| found.is_complete() || (!has_weights(best) && has_weights(&found)));
             if is_better {
                 best = Some(found);
             }
@@ -189,8 +200,10 @@ impl ShardIndex {
         if files.is_empty() || files.len() > MAX_SHARDS {
             return Err(bad(format!("expected 1 to {MAX_SHARDS} files, found {}", files.len())));
         }
-        if let Some(name) = files.into_iter().find(|name| !is_plain_name(name)) {
-            return Err(bad(format!("expected the name of a safetensors file, found `{}`", printable(name))));
+        let is_pickled = path.to_string_lossy().ends_with(".bin.index.json");
+        let ending = if is_pickled { ".bin" } else { ".safetensors" };
+        if let Some(name) = files.into_iter().find(|name| !is_plain_name(name, ending)) {
+            return Err(bad(format!("expected the name of a `{ending}` file, found `{}`", printable(name))));
         }
         Ok(index)
     }
@@ -202,9 +215,9 @@ impl ShardIndex {
 }
 
 /// A file beside the index: no path, not hidden, nothing that a file system or a URL reads in its own way.
-fn is_plain_name(name: &str) -> bool {
+fn is_plain_name(name: &str, ending: &str) -> bool {
     name.len() <= 200
-        && name.ends_with(".safetensors")
+        && name.ends_with(ending)
         && !name.starts_with(['.', '-'])
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }

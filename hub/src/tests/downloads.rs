@@ -411,3 +411,25 @@ fn full_disk_keeps_the_partial_file() {
     let kept = fs::read(partial(&cache, &weights)).unwrap();
     assert!(kept.len() > 500_000 && weights.starts_with(&kept));
 }
+
+#[test]
+fn pickled_weights_are_taken_whole_or_in_shards() {
+    let config = br#"{"model_type": "musicgen"}"#.to_vec();
+    let whole = FakeHub::start().with("config.json", config.clone()).with("pytorch_model.bin", noise(10));
+    let cache = tempfile::tempdir().unwrap();
+    let found = fetch(&store(cache.path(), &whole)).unwrap();
+    assert_eq!(found.files, ["config.json", "pytorch_model.bin"]);
+    let index = serde_json::json!({"weight_map": {"a": "m-1.bin", "b": "m-2.bin"}}).to_string();
+    let sharded = FakeHub::start()
+        .with("config.json", config.clone())
+        .with("pytorch_model.bin.index.json", index.into_bytes())
+        .with("m-1.bin", noise(10))
+        .with("m-2.bin", noise(20));
+    let cache = tempfile::tempdir().unwrap();
+    let found = fetch(&store(cache.path(), &sharded)).unwrap();
+    assert_eq!(found.files, ["config.json", "pytorch_model.bin.index.json", "m-1.bin", "m-2.bin"]);
+    let index = serde_json::json!({"weight_map": {"a": "m-1.safetensors"}}).to_string();
+    let mixed = FakeHub::start().with("config.json", config).with("pytorch_model.bin.index.json", index.into_bytes());
+    let cache = tempfile::tempdir().unwrap();
+    assert!(matches!(fetch(&store(cache.path(), &mixed)), Err(HubError::BadIndex { .. })));
+}
