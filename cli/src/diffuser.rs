@@ -12,7 +12,7 @@ use tonoscope_hub::{Checkpoint, HubConfig, ModelRef, STABLE_AUDIO, Store, T5};
 
 use crate::{
     progress::{self, Transfer},
-    session::{Provenance, announce, sha256},
+    session::{AdapterArgs, Provenance, adapter_checksums, announce, sha256, tell_wrapping},
 };
 
 /// The text encoder of Stable Audio Open, which its own repository does not have in this layout.
@@ -35,6 +35,8 @@ pub(crate) struct DiffuserArgs {
     /// from the Hub]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) text_encoder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
 }
 
 /// A checkpoint that was found, its configuration read.
@@ -43,6 +45,7 @@ pub(crate) struct FoundDiffuser {
     pub(crate) tokenizer: T5Tokenizer,
     /// Folders of the weights.
     folders: Vec<Place>,
+    adapter: Option<PathBuf>,
     commit: Option<String>,
     asked: String,
 }
@@ -57,8 +60,9 @@ impl DiffuserArgs {
     /// Finds the files, fetching them if they are on the Hub and not here yet.
     pub(crate) fn find(&self) -> Result<FoundDiffuser> {
         let store = Store::new(HubConfig::from_env()?);
-        announce(&self.model);
-        let model = store.parse(&self.model)?;
+        let (name, adapter) = self.adapter.resolve(&self.model)?;
+        announce(&name);
+        let model = store.parse(&name)?;
         let (folder, mut folders, commit) = match &model {
             ModelRef::Folder(folder) => (folder.clone(), vec![Place::Folder(folder.clone())], None),
             ModelRef::Hub { .. } => {
@@ -70,9 +74,13 @@ impl DiffuserArgs {
         let has = |file: &str| folder.join(file).is_file();
         let is_tools = has("model_config.json") && !has("transformer/config.json");
         let t5 = if is_tools { self.text_encoder(&store, &folder, &mut folders)? } else { None };
-        let files = StableAudioFiles::open(&folder, t5.as_deref())?;
+        let mut files = StableAudioFiles::open(&folder, t5.as_deref())?;
+        if let Some(adapter) = &adapter {
+            files = files.with_adapter(adapter)?;
+        }
+        tell_wrapping(files.wrapping());
         let tokenizer = files.tokenizer()?;
-        Ok(FoundDiffuser { files, tokenizer, folders, commit, asked: self.model.clone() })
+        Ok(FoundDiffuser { files, tokenizer, folders, adapter, commit, asked: self.model.clone() })
     }
 
     /// The text encoder's folder, where it is not as in diffusers' layout.
@@ -103,7 +111,8 @@ impl FoundDiffuser {
         let layout = self.files.layout;
         let model = self.files.load(opened.placement.clone())?;
         spinner.finish_and_clear();
-        Ok(LoadedDiffuser { model, folders: self.folders, commit: self.commit, asked: self.asked, layout })
+        let Self { folders, adapter, commit, asked, .. } = self;
+        Ok(LoadedDiffuser { model, folders, adapter, commit, asked, layout })
     }
 }
 
@@ -111,6 +120,7 @@ impl FoundDiffuser {
 pub(crate) struct LoadedDiffuser {
     pub(crate) model: StableAudio,
     folders: Vec<Place>,
+    adapter: Option<PathBuf>,
     commit: Option<String>,
     asked: String,
     layout: Layout,
@@ -142,6 +152,7 @@ impl LoadedDiffuser {
                 }
             }
         }
+        checksums.extend(adapter_checksums(self.adapter.as_deref())?);
         Ok(Provenance {
             model: self.asked.clone(),
             revision: self.commit.clone(),

@@ -3,6 +3,7 @@
 use std::{
     num::NonZeroUsize,
     panic::resume_unwind,
+    path::Path,
     sync::OnceLock,
     thread::{self, available_parallelism},
 };
@@ -23,7 +24,7 @@ use crate::{
     failure::Misuse,
     progress::{self, Transfer},
     readable::ReadableArgs,
-    session::{announce, checksums},
+    session::{announce, checksums, tell_wrapping},
 };
 
 /// Clips that go through the network together, unless told otherwise.
@@ -36,7 +37,8 @@ const MARGIN: usize = 2;
 /// Which CLAP, and how it is used.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EmbedderArgs {
-    /// CLAP model: a name such as `larger_clap_general`, the published one, a Hub id `org/name[@revision]`, or a folder
+    /// CLAP model: a name such as `larger_clap_general`, the published one, a Hub id `org/name[@revision]`, a folder, or a
+    /// `.pt` file of `laion_clap`
     #[arg(long, value_name = "MODEL", default_value = "clap-nano")]
     pub(crate) clap: String,
     /// Clips that go through CLAP together
@@ -77,9 +79,15 @@ impl EmbedderArgs {
     pub(crate) fn find(&self) -> Result<FoundEmbedder> {
         let store = Store::new(HubConfig::from_env()?);
         announce(&self.clap);
-        let model = store.parse(&self.clap)?;
-        let checkpoint = store.open(&model, &CLAP, &mut Transfer::new())?;
-        let files = ClapFiles::open(&checkpoint.folder)?;
+        let (files, checkpoint) = match ClapFiles::laion_checkpoint(Path::new(&self.clap)) {
+            Some(file) => (ClapFiles::open(&file)?, lone(&file)),
+            None => {
+                let model = store.parse(&self.clap)?;
+                let checkpoint = store.open(&model, &CLAP, &mut Transfer::new())?;
+                (ClapFiles::open(&checkpoint.folder)?, checkpoint)
+            }
+        };
+        tell_wrapping(files.wrapping());
         Ok(FoundEmbedder { files, checkpoint, args: self.clone() })
     }
 
@@ -87,6 +95,13 @@ impl EmbedderArgs {
     pub(crate) fn load(&self, opened: &Opened) -> Result<Embedder> {
         self.find()?.load(opened)
     }
+}
+
+/// A file of weights without anything beside it that belongs to it.
+fn lone(file: &Path) -> Checkpoint {
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    let files = file.file_name().map(|name| name.to_string_lossy().into_owned()).into_iter().collect();
+    Checkpoint { folder, id: None, commit: None, files, without: vec![] }
 }
 
 impl FoundEmbedder {

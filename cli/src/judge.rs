@@ -157,7 +157,7 @@ fn find_weights(name: &str) -> Result<PathBuf> {
 /// Whether a file of this name may be a classifier's.
 fn holds_weights(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("pt" | "safetensors"))
+    matches!(extension, Some("pt" | "ckpt" | "safetensors"))
 }
 
 fn in_folder(folder: &Path) -> Result<PathBuf> {

@@ -9,11 +9,14 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tonoscope_backends::{DeviceInfo, DeviceName, Dtype, Opened, Request, WeightFormat};
-use tonoscope_core::models::{
-    musicgen::{Layout, MusicGen, MusicgenFiles},
-    t5::T5Tokenizer,
+use tonoscope_core::{
+    checkpoint::base_of_adapter,
+    models::{
+        musicgen::{Beside, Layout, MusicGen, MusicgenFiles},
+        t5::T5Tokenizer,
+    },
 };
-use tonoscope_hub::{BuiltIn, Checkpoint, HubConfig, MUSICGEN, Store, hex};
+use tonoscope_hub::{BuiltIn, Checkpoint, ENCODEC, HubConfig, HubError, MUSICGEN, ModelRef, Store, hex};
 
 use crate::progress::{self, Transfer};
 
@@ -51,6 +54,46 @@ pub(crate) struct ModelArgs {
     /// Folder of the T5 text encoder, for models in audiocraft's layout [default: `t5-base` inside the model's folder]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) text_encoder: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) adapter: AdapterArgs,
+}
+
+/// Which adapter, if any.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct AdapterArgs {
+    /// LoRA adapter, a folder as PEFT saves it, merged into the model; `--model` may name that folder instead, if it says
+    /// which model it adapts
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+}
+
+impl AdapterArgs {
+    /// The model that `model` stands for, and the adapter: a folder of an adapter alone names both.
+    ///
+    /// # Errors
+    /// If such a folder does not say which model it adapts.
+    pub(crate) fn resolve(&self, model: &str) -> Result<(String, Option<PathBuf>)> {
+        match base_of_adapter(Path::new(model))? {
+            Some(base) => {
+                progress::note(&format!("`{model}` is an adapter of `{base}`"));
+                Ok((base, Some(self.adapter.clone().unwrap_or_else(|| PathBuf::from(model)))))
+            }
+            None => Ok((model.to_owned(), self.adapter.clone())),
+        }
+    }
+}
+
+/// File of an adapter → sha256.
+pub(crate) fn adapter_checksums(adapter: Option<&Path>) -> Result<Vec<(String, String)>> {
+    let Some(folder) = adapter else { return Ok(vec![]) };
+    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+    let mut names = vec![];
+    for entry in entries {
+        let name = entry.with_context(|| format!("cannot read `{}`", folder.display()))?.file_name();
+        names.extend(name.to_str().filter(|name| name.starts_with("adapter_")).map(str::to_owned));
+    }
+    names.sort();
+    names.into_iter().map(|name| Ok((name.clone(), sha256(&folder.join(&name))?))).collect()
 }
 
 /// Where a model came from, for `run.json`.
@@ -71,6 +114,7 @@ pub(crate) struct FoundModel {
     pub(crate) files: MusicgenFiles,
     pub(crate) tokenizer: T5Tokenizer,
     checkpoint: Checkpoint,
+    adapter: Option<PathBuf>,
     asked: String,
 }
 
@@ -78,14 +122,62 @@ impl ModelArgs {
     /// Finds the files, fetching them if they are on the Hub and not here yet.
     pub(crate) fn find(&self) -> Result<FoundModel> {
         let store = Store::new(HubConfig::from_env()?);
-        announce(&self.model);
-        let model = store.parse(&self.model)?;
-        let checkpoint = store.open(&model, &MUSICGEN, &mut Transfer::new())?;
+        let (name, adapter) = self.adapter.resolve(&self.model)?;
+        announce(&name);
+        let model = store.parse(&name)?;
+        let checkpoint = match store.open(&model, &MUSICGEN, &mut Transfer::new()) {
+            Err(HubError::Incomplete { missing, .. }) if missing == [CODEC] && matches!(model, ModelRef::Folder(_)) => {
+                language_model_alone(&model)?
+            }
+            found => found?,
+        };
         let beside = checkpoint.folder.join("t5-base");
         let t5 = self.text_encoder.clone().or_else(|| beside.is_dir().then_some(beside));
-        let files = MusicgenFiles::open(&checkpoint.folder, t5.as_deref())?;
+        let codec = published_codec(&store, &checkpoint)?;
+        let beside = Beside { t5: t5.as_deref(), codec: codec.as_deref(), adapter: adapter.as_deref() };
+        let files = MusicgenFiles::open_with(&checkpoint.folder, beside)?;
+        tell_wrapping(files.wrapping());
         let tokenizer = files.tokenizer()?;
-        Ok(FoundModel { files, tokenizer, checkpoint, asked: self.model.clone() })
+        Ok(FoundModel { files, tokenizer, checkpoint, adapter, asked: self.model.clone() })
+    }
+}
+
+/// audiocraft's file of the codec.
+const CODEC: &str = "compression_state_dict.bin";
+
+/// A folder with audiocraft's language model and no codec, which its configuration may name.
+fn language_model_alone(model: &ModelRef) -> Result<Checkpoint> {
+    let ModelRef::Folder(folder) = model else { anyhow::bail!("`{model}` is no folder") };
+    let published = MusicgenFiles::published_codec(folder)?;
+    anyhow::ensure!(published.is_some(), "`{model}` has no `{CODEC}`, and names no published codec");
+    let files = vec!["state_dict.bin".to_owned()];
+    Ok(Checkpoint { folder: folder.clone(), id: None, commit: None, files, without: vec![] })
+}
+
+/// The folder of the codec that a checkpoint names instead of holding one: beside it, else from the Hub.
+fn published_codec(store: &Store, checkpoint: &Checkpoint) -> Result<Option<PathBuf>> {
+    let folder = &checkpoint.folder;
+    let Some(name) = MusicgenFiles::published_codec(folder)? else { return Ok(None) };
+    let last = name.rsplit('/').next().unwrap_or(&name);
+    let beside = folder.join(last);
+    if beside.is_dir() {
+        return Ok(Some(beside));
+    }
+    let found = store.parse(&name).and_then(|codec| store.open(&codec, &ENCODEC, &mut Transfer::new()));
+    let found = found.with_context(|| {
+        format!(
+            "`{}` names the codec `{name}` instead of holding one; its files may lie in `{}`",
+            folder.join(CODEC).display(),
+            beside.display()
+        )
+    })?;
+    Ok(Some(found.folder))
+}
+
+/// Says what was taken off the names of a training checkpoint.
+pub(crate) fn tell_wrapping(wrapping: Option<String>) {
+    if let Some(wrapping) = wrapping {
+        progress::note(&format!("the weights are {wrapping}"));
     }
 }
 
@@ -103,7 +195,8 @@ impl FoundModel {
         let layout = self.files.layout;
         let model = self.files.load(opened.placement.clone())?;
         spinner.finish_and_clear();
-        Ok(LoadedModel { model, checkpoint: self.checkpoint, asked: self.asked, layout })
+        let Self { checkpoint, adapter, asked, .. } = self;
+        Ok(LoadedModel { model, checkpoint, adapter, asked, layout })
     }
 }
 
@@ -111,6 +204,7 @@ impl FoundModel {
 pub(crate) struct LoadedModel {
     pub(crate) model: MusicGen,
     checkpoint: Checkpoint,
+    adapter: Option<PathBuf>,
     asked: String,
     layout: Layout,
 }
@@ -125,7 +219,11 @@ impl LoadedModel {
                 Layout::Transformers => "transformers",
                 Layout::Audiocraft => "audiocraft",
             },
-            checksums: checksums(&self.checkpoint)?,
+            checksums: {
+                let mut checksums = checksums(&self.checkpoint)?;
+                checksums.extend(adapter_checksums(self.adapter.as_deref())?);
+                checksums
+            },
         })
     }
 }
@@ -134,7 +232,7 @@ impl LoadedModel {
 pub(crate) fn checksums(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>> {
     let is_weights = |file: &&String| {
         let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
-        matches!(extension, Some("safetensors" | "bin"))
+        matches!(extension, Some("safetensors" | "bin" | "pt"))
     };
     let of_file = |file: &String| -> Result<(String, String)> {
         let sum = match checkpoint.checksum(file) {

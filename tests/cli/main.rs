@@ -4,6 +4,7 @@
 
 mod archives;
 mod bad_input;
+mod checkpoints;
 mod classify;
 mod concepts;
 mod concepts_embed;

@@ -1,5 +1,6 @@
 //! Number for number what the reference implementations give; the fixtures are theirs.
 
+mod checkpoints;
 mod clap;
 mod clap_real;
 mod diffusion;

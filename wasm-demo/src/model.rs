@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::DeserializeOwned};
 use sha2::Digest as _;
 use tonoscope_core::{
-    checkpoint::{LoadError, Overlay, Placement, RawTensor, SafetensorsFile, Source, Weights},
+    checkpoint::{LoadError, Overlay, Placement, RawTensor, SafetensorsFile, Source, Weights, parse_json},
     models::{
         musicgen::{GenerationConfig, MusicGen, MusicgenConfig},
         t5::T5Tokenizer,
@@ -115,7 +115,7 @@ fn check_type(config: &[u8]) -> Result<(), LoadError> {
 }
 
 fn json<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, LoadError> {
-    serde_json::from_slice(bytes).map_err(|error| LoadError::Config { path: name.into(), reason: error.to_string() })
+    parse_json(name.as_ref(), bytes)
 }
 
 /// SHA-256 of what comes in pieces; the browser's own takes whole files only.

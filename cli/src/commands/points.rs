@@ -35,8 +35,8 @@ pub(crate) fn run(args: &PointsArgs, out: &mut dyn Write) -> Result<()> {
 
 fn known(model: &ModelArgs) -> Result<Vec<HookPoint>> {
     if is_diffuser(&model.model) {
-        let ModelArgs { model, text_encoder } = model.clone();
-        return Ok(DiffuserArgs { model, text_encoder }.find()?.files.config.points());
+        let ModelArgs { model, text_encoder, adapter } = model.clone();
+        return Ok(DiffuserArgs { model, text_encoder, adapter }.find()?.files.config.points());
     }
     Ok(musicgen::points(&model.find()?.files.config))
 }

@@ -5,25 +5,41 @@
 //! used, and places them on the device: so a missing, left-over or wrongly shaped tensor is named, and a model never
 //! stands in memory twice.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod adapter;
 mod error;
 #[cfg(not(target_arch = "wasm32"))]
 mod folder;
-#[cfg(not(target_arch = "wasm32"))]
+mod guarded;
 mod json;
+mod lfs;
 mod matrix;
 mod numbers;
+mod pickle_guard;
 mod pytorch;
+pub(crate) mod ranges;
 mod safetensors;
 mod source;
 mod taps;
 mod torch_tensor;
 mod weights;
+#[cfg(not(target_arch = "wasm32"))]
+mod wrapping;
 
-pub use error::LoadError;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use folder::{open_folder, open_named_folder};
+pub(crate) use adapter::adapted;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use json::read_json;
+pub use adapter::base_of_adapter;
+pub use error::{Instead, LoadError};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use folder::{open_file, open_folder, open_named_folder};
+pub(crate) use guarded::{guarded, guarded_on_a_large_stack};
+pub use json::parse_json;
+pub(crate) use json::typed;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use json::{read_json, read_small};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use lfs::refuse_pointer;
 pub(crate) use matrix::StoredMatrix;
 pub use matrix::{LayerNormRows, MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
 pub(crate) use numbers::finite_numbers;
@@ -36,3 +52,5 @@ pub use taps::{Before, Ends, PackedTaps, SnakeValues, TapValues};
 pub use torch_tensor::{TorchTensorError, read_torch_tensor};
 pub(crate) use weights::to_f32;
 pub use weights::{GivenTensor, Placement, Weights};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use wrapping::{Average, unwrapped, unwrapped_with};

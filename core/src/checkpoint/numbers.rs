@@ -42,7 +42,7 @@ pub(crate) fn finite_numbers(
     expected: &[usize],
 ) -> Result<Vec<f32>, LoadError> {
     // Before it is read: a wrong shape may be a huge one.
-    let found = source.shape(name).ok_or_else(|| LoadError::Missing { key: name.to_owned() })?;
+    let found = source.shape(name).ok_or_else(|| LoadError::missing(name))?;
     if found != expected {
         return Err(LoadError::Shape { key: name.to_owned(), found, expected: expected.to_vec() });
     }

@@ -46,10 +46,11 @@ impl SafetensorsFile {
     /// Reads the header of the file at `path`.
     ///
     /// # Errors
-    /// [`LoadError::Read`] if it cannot be opened, [`LoadError::Corrupt`] if header and length do not agree.
+    /// [`LoadError::Read`] if it cannot be opened, [`LoadError::Lfs`] if it is a pointer, [`LoadError::Corrupt`] if header and length do not agree.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &Path) -> Result<Self, LoadError> {
         let read = |source| LoadError::Read { path: path.to_owned(), source };
+        super::lfs::refuse_pointer_file(path)?;
         let file = std::fs::File::open(path).map_err(read)?;
         let (header, data_start) = match file.metadata().map_err(read)?.len() as usize {
             // Nothing cannot be mapped.
@@ -119,7 +120,7 @@ impl Source for SafetensorsFile {
     }
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
-        let info = self.header.info(name).ok_or_else(|| LoadError::Missing { key: name.to_owned() })?;
+        let info = self.header.info(name).ok_or_else(|| LoadError::missing(name))?;
         let (start, end) = info.data_offsets;
         let range = self.data_start + start..self.data_start + end;
         let bytes = match &self.content {
@@ -154,6 +155,10 @@ fn read_exactly(
 fn parse(path: &Path, bytes: &[u8]) -> Result<(Metadata, usize), LoadError> {
     let corrupt =
         |error: safetensors::SafeTensorError| LoadError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+    if bytes.starts_with(b"PK\x03\x04") {
+        let reason = "it is a pickle of PyTorch; give it the ending `.bin` or `.pt`".to_owned();
+        return Err(LoadError::Unsupported { path: path.to_owned(), reason });
+    }
     let (len, header) = SafeTensors::read_metadata(bytes).map_err(corrupt)?;
     // The header's own check, against the length of the file.
     SafeTensors::deserialize(bytes).map_err(corrupt)?;

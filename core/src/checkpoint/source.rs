@@ -88,6 +88,16 @@ pub trait Source: Send + Sync {
     /// Names of all tensors.
     fn names(&self) -> Vec<String>;
 
+    /// Names of all tensors as they stand in the file, whatever they are called here.
+    fn stored_names(&self) -> Vec<String> {
+        self.names()
+    }
+
+    /// What was wrapped around the tensors and is not part of their names here; `None` for a plain checkpoint.
+    fn wrapping(&self) -> Option<String> {
+        None
+    }
+
     /// Shape of one tensor, without reading it; `None` if there is none of this name.
     fn shape(&self, name: &str) -> Option<Vec<usize>>;
 
@@ -121,12 +131,18 @@ impl Taken {
 pub struct Remapped<S> {
     inner: S,
     names: BTreeMap<String, Taken>,
+    wrapping: Option<String>,
 }
 
 impl<S: Source> Remapped<S> {
     /// `names`: new name → what it stands for.
     pub fn new(inner: S, names: BTreeMap<String, Taken>) -> Self {
-        Self { inner, names }
+        Self { inner, names, wrapping: None }
+    }
+
+    /// As [`Self::new`], of a checkpoint around whose tensors there is a `wrapping`.
+    pub(super) fn unwrapped(inner: S, names: BTreeMap<String, Taken>, wrapping: String) -> Self {
+        Self { inner, names, wrapping: Some(wrapping) }
     }
 
     /// `rename`: from an old name and its shape to the new names and what each stands for; none hides the tensor.
@@ -142,6 +158,14 @@ impl<S: Source> Source for Remapped<S> {
         self.names.keys().cloned().collect()
     }
 
+    fn stored_names(&self) -> Vec<String> {
+        self.inner.stored_names()
+    }
+
+    fn wrapping(&self) -> Option<String> {
+        self.wrapping.clone().or_else(|| self.inner.wrapping())
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let taken = self.names.get(name)?;
         let mut shape = self.inner.shape(&taken.from)?;
@@ -152,7 +176,7 @@ impl<S: Source> Source for Remapped<S> {
     }
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
-        let missing = || LoadError::Missing { key: name.to_owned() };
+        let missing = || LoadError::missing(name);
         let taken = self.names.get(name).ok_or_else(missing)?;
         let mut raw = self.inner.read(&taken.from)?;
         if let Some(rows) = &taken.rows {
@@ -183,18 +207,34 @@ impl Source for Overlay {
         self.0.iter().flat_map(Source::names).collect()
     }
 
+    fn stored_names(&self) -> Vec<String> {
+        self.0.iter().flat_map(Source::stored_names).collect()
+    }
+
+    fn wrapping(&self) -> Option<String> {
+        self.0.iter().find_map(Source::wrapping)
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.holder(name)?.shape(name)
     }
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
-        self.holder(name).ok_or_else(|| LoadError::Missing { key: name.to_owned() })?.read(name)
+        self.holder(name).ok_or_else(|| LoadError::missing(name))?.read(name)
     }
 }
 
 impl Source for Box<dyn Source> {
     fn names(&self) -> Vec<String> {
         self.as_ref().names()
+    }
+
+    fn stored_names(&self) -> Vec<String> {
+        self.as_ref().stored_names()
+    }
+
+    fn wrapping(&self) -> Option<String> {
+        self.as_ref().wrapping()
     }
 
     fn shape(&self, name: &str) -> Option<Vec<usize>> {

@@ -13,7 +13,7 @@ use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
 use super::{
-    LoadError, PackedTaps, RawTensor, Source, TapValues,
+    Instead, LoadError, PackedTaps, RawTensor, Source, TapValues,
     matrix::{LayerNormRows, MatrixPacker, MatrixValues, StoredMatrix},
 };
 
@@ -49,6 +49,8 @@ struct Shared {
     /// Names that were taken, with their shapes; none for what was only ignored.
     used: Mutex<BTreeMap<String, Option<Vec<usize>>>>,
     placement: Placement,
+    /// Whether NaN and infinities are refused.
+    finite: bool,
 }
 
 enum Origin {
@@ -75,30 +77,35 @@ pub struct GivenTensor {
 impl Weights {
     /// Takes tensors from `source`.
     pub fn new(source: Box<dyn Source>, placement: Placement) -> Self {
-        Self::from_origin(Origin::Checkpoint(source), placement)
+        Self::from_origin(Origin::Checkpoint(source), placement, false)
+    }
+
+    /// As [`Self::new`]; a tensor that holds NaN or an infinity is refused when it is taken.
+    pub fn finite(source: Box<dyn Source>, placement: Placement) -> Self {
+        Self::from_origin(Origin::Checkpoint(source), placement, true)
     }
 
     /// Draws every tensor at random: matrices and kernels normal with variance `1 / fan_in`, vectors called `weight`
     /// one, other vectors zero. A tensor depends on `seed` and its own name only.
     pub fn random(seed: u64, placement: Placement) -> Self {
-        Self::from_origin(Origin::Random { seed, most: usize::MAX }, placement)
+        Self::from_origin(Origin::Random { seed, most: usize::MAX }, placement, false)
     }
 
     /// As [`Self::random`], on `device`, of a model that a file of settings describes: one of more than
     /// half a billion numbers is refused before they are drawn.
     #[cfg(feature = "training")]
     pub fn for_training(device: &Device) -> Self {
-        Self::from_origin(Origin::Random { seed: 0, most: MOST_IN_TRAINING }, Placement::plain(device))
+        Self::from_origin(Origin::Random { seed: 0, most: MOST_IN_TRAINING }, Placement::plain(device), false)
     }
 
     /// Hands out the tensors that are `given`, by their names in a checkpoint: what a model makes of them is differentiable
     /// with respect to them. Matrices stay plain, whatever `placement` packs.
     pub fn given(given: BTreeMap<String, GivenTensor>, device: &Device) -> Self {
-        Self::from_origin(Origin::Given(given), Placement::plain(device))
+        Self::from_origin(Origin::Given(given), Placement::plain(device), false)
     }
 
-    fn from_origin(origin: Origin, placement: Placement) -> Self {
-        let shared = Shared { origin, used: Mutex::default(), placement };
+    fn from_origin(origin: Origin, placement: Placement, finite: bool) -> Self {
+        let shared = Shared { origin, used: Mutex::default(), placement, finite };
         Self { shared: Arc::new(shared), prefix: String::new() }
     }
 
@@ -223,12 +230,22 @@ impl Weights {
             Origin::Random { most, .. } => return self.count(&key, shape, *most).map(|()| None),
             Origin::Given(_) => return Ok(None),
         };
-        let raw = source.read(&key)?;
-        if raw.shape != shape {
-            return Err(LoadError::Shape { key, found: raw.shape, expected: shape.to_vec() });
+        // The shape first: a tensor of another one is not read into memory.
+        match source.shape(&key) {
+            None => return Err(self.missing(source.as_ref(), key)),
+            Some(found) if found != shape => {
+                return Err(LoadError::Shape { key, found, expected: shape.to_vec() });
+            }
+            Some(_) => {}
         }
+        let raw = source.read(&key)?;
         if !matches!(raw.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             return Err(LoadError::Dtype { key, found: format!("{:?}", raw.dtype) });
+        }
+        if self.shared.finite
+            && let Some((element, value)) = to_f32(&raw).into_iter().enumerate().find(|(_, value)| !value.is_finite())
+        {
+            return Err(LoadError::NotFinite { key, element, value });
         }
         self.mark(key, Some(shape.to_vec()));
         Ok(Some(raw))
@@ -248,6 +265,14 @@ impl Weights {
                 Err(LoadError::Config { path: "the model".into(), reason })
             }
         }
+    }
+
+    /// The tensor `key` is not in `source`, which has others instead.
+    fn missing(&self, source: &dyn Source, key: String) -> LoadError {
+        let used = self.shared.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = used.values().any(Option::is_some);
+        let instead = Instead::of(&key, source.stored_names(), source.wrapping(), fits);
+        LoadError::Missing { key, instead }
     }
 
     fn drawn(&self, name: &str, shape: &[usize]) -> Vec<f32> {
@@ -272,7 +297,7 @@ impl Weights {
         shape: &[usize],
     ) -> Result<&'a GivenTensor, LoadError> {
         let key = self.key(name);
-        let Some(tensor) = given.get(&key) else { return Err(LoadError::Missing { key }) };
+        let Some(tensor) = given.get(&key) else { return Err(LoadError::missing(key)) };
         if tensor.shape != shape {
             return Err(LoadError::Shape { key, found: tensor.shape.clone(), expected: shape.to_vec() });
         }

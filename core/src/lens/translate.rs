@@ -114,7 +114,7 @@ impl TranslatorFile {
         }
         // Of all layers but the last: the stream of one that is missing would be read as it is, without a word.
         match (1..origin.layers).find(|layer| !layers.contains_key(layer)) {
-            Some(layer) => Err(LoadError::Missing { key: format!("layers.{layer}.weight") }),
+            Some(layer) => Err(LoadError::missing(format!("layers.{layer}.weight"))),
             None => Ok(Self { origin, layers }),
         }
     }

@@ -36,19 +36,25 @@ pub(crate) struct Conv {
     taps: Taps,
     #[module(skip)]
     shape: ConvShape,
-    /// Reflected: `⌈time / stride⌉` steps. Zero: equally far on both sides, and as many steps as fit: `⌊time / stride⌋` for
-    /// kernels of two even strides.
     #[module(skip)]
     ends: Ends,
+    /// Covers its input: `⌈time / stride⌉` steps. Otherwise it reaches equally far on both sides and has as many steps as
+    /// fit: `⌊time / stride⌋` for kernels of two even strides.
+    covers: bool,
 }
 
 impl Conv {
     /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]`; packed where the weights are
-    /// placed so. The ends are reflected.
-    pub(crate) fn reflected(weights: &Weights, shape: ConvShape, before: &Preceding) -> Result<Self, LoadError> {
+    /// placed so. Its steps cover the whole input.
+    pub(crate) fn covering(
+        weights: &Weights,
+        shape: ConvShape,
+        before: &Preceding,
+        ends: Ends,
+    ) -> Result<Self, LoadError> {
         // Packed, a narrow input would be filled up to many times its width.
         let taps = if Self::gathers(shape) { Taps::plain } else { Taps::packed };
-        Ok(Self { taps: Self::taps(weights, shape, true, before, taps)?, shape, ends: Ends::Reflected })
+        Ok(Self { taps: Self::taps(weights, shape, true, before, taps)?, shape, ends, covers: true })
     }
 
     /// Takes `weight` `[out, in, kernel]`, in any spelling of weight norm, and `bias` `[out]` if there is one; packed where
@@ -59,7 +65,8 @@ impl Conv {
         bias: bool,
         before: &Preceding,
     ) -> Result<Self, LoadError> {
-        Ok(Self { taps: Self::taps(weights, shape, bias, before, Taps::packed)?, shape, ends: Ends::Zero })
+        let taps = Self::taps(weights, shape, bias, before, Taps::packed)?;
+        Ok(Self { taps, shape, ends: Ends::Zero, covers: false })
     }
 
     /// What `taps` makes of the values; of weights that are on their device already, plain ones.
@@ -121,9 +128,10 @@ impl Conv {
     /// Output steps for `time` input steps.
     pub(crate) fn steps(&self, time: usize) -> usize {
         let stride = self.shape.stride;
-        match self.ends {
-            Ends::Reflected => time.div_ceil(stride),
-            Ends::Zero => (time + 2 * self.padding()[0] + stride).saturating_sub(self.span()) / stride,
+        if self.covers {
+            time.div_ceil(stride)
+        } else {
+            (time + 2 * self.padding()[0] + stride).saturating_sub(self.span()) / stride
         }
     }
 

@@ -17,6 +17,9 @@ use safetensors::Dtype;
 use self::{archive::entries, machine::Machine};
 use super::RawTensor;
 
+/// Axes of an embedding, and some more.
+const MAX_AXES: usize = 8;
+
 /// A file that holds no tensor, or more than that.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TorchTensorError {
@@ -78,6 +81,10 @@ impl Described {
     /// The elements, row-major.
     fn read(&self, storage: &[u8]) -> Result<RawTensor<'static>, TorchTensorError> {
         let beyond = || unreadable("the tensor reaches beyond its bytes");
+        // Every element costs a step per axis.
+        if self.shape.len() > MAX_AXES {
+            return Err(unreadable(format!("the tensor has {} axes, expected {MAX_AXES} at most", self.shape.len())));
+        }
         let size = self.storage.dtype.bitsize() / 8;
         let (len, held) =
             (self.shape.iter().try_fold(1usize, |len, &axis| len.checked_mul(axis)), storage.len() / size);

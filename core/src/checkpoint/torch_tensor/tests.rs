@@ -57,6 +57,8 @@ fn strides_are_followed() {
     assert!(read(&pickle(b"K\x07\x85", b"K\x01\x85")).unwrap_err().to_string().contains("beyond its bytes"));
     let enormous = pickle(b"J\xff\xff\xff\x7f\x85", b"K\x00\x85");
     assert!(read(&enormous).unwrap_err().to_string().contains("beyond its bytes"));
+    let many = [&b"("[..], &b"K\x01".repeat(9), b"t"].concat();
+    assert!(read(&pickle(&many, &many)).unwrap_err().to_string().contains("9 axes"));
 }
 
 #[test]

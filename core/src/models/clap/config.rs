@@ -1,6 +1,8 @@
 //! Shape of a CLAP: `config.json`.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::ranges;
 
 /// Shape of a [`Clap`](super::Clap); fields are named as in the checkpoint's `config.json`, and those of them that are
 /// left out have the values of transformers' `ClapConfig`, as its `save_pretrained` may leave out what equals these.
@@ -12,6 +14,7 @@ pub struct ClapConfig {
     /// The text tower.
     pub text_config: ClapTextConfig,
     /// Width of the space that both towers are projected to; what the towers' own configurations say of it is not used.
+    #[serde(deserialize_with = "ranges::width")]
     pub projection_dim: usize,
     /// Non-linearity between the two layers of a projection.
     pub projection_hidden_act: HiddenAct,
@@ -22,42 +25,53 @@ pub struct ClapConfig {
 #[serde(default)]
 pub struct ClapAudioConfig {
     /// Edge of a window of attention, in tokens.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub window_size: usize,
     /// Mel bands of the spectrogram.
+    #[serde(deserialize_with = "ranges::width")]
     pub num_mel_bins: usize,
     /// Edge of the square that the spectrogram is folded to.
+    #[serde(deserialize_with = "ranges::width")]
     pub spec_size: usize,
     /// Non-linearity of the blocks.
     pub hidden_act: HiddenAct,
     /// Rows and columns of a patch.
-    #[serde(deserialize_with = "pair")]
+    #[serde(deserialize_with = "ranges::ratio")]
     pub patch_size: [usize; 2],
     /// Rows and columns between patches.
-    #[serde(deserialize_with = "pair")]
+    #[serde(deserialize_with = "ranges::ratio")]
     pub patch_stride: [usize; 2],
     /// Width of the last stage.
+    #[serde(deserialize_with = "ranges::width")]
     pub hidden_size: usize,
     /// Blocks of every stage.
+    #[serde(deserialize_with = "ranges::count")]
     pub depths: Vec<usize>,
     /// Heads of every stage.
+    #[serde(deserialize_with = "ranges::count")]
     pub num_attention_heads: Vec<usize>,
     /// Whether long clips are fused from four spectrograms.
     pub enable_fusion: bool,
     /// A kind of fusion; the published models have none, which is the attentional one.
     pub fusion_type: Option<String>,
     /// Spectrograms that a patch is made of.
+    #[serde(deserialize_with = "ranges::count")]
     pub patch_embed_input_channels: usize,
     /// Width of the first stage, doubled from stage to stage.
+    #[serde(deserialize_with = "ranges::width")]
     pub patch_embeds_hidden_size: usize,
     /// Whether the patches are normalised.
     pub enable_patch_layer_norm: bool,
     /// Whether queries, keys and values have biases.
     pub qkv_bias: bool,
     /// Width of the MLP over that of its stage.
+    #[serde(deserialize_with = "ranges::factor")]
     pub mlp_ratio: f64,
     /// By how much the fusion narrows its hidden layer.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub aff_block_r: usize,
     /// Added to the variance in the norms of the blocks; the other norms have PyTorch's 1e-5.
+    #[serde(deserialize_with = "ranges::epsilon")]
     pub layer_norm_eps: f64,
 }
 
@@ -66,24 +80,33 @@ pub struct ClapAudioConfig {
 #[serde(default)]
 pub struct ClapTextConfig {
     /// Entries of the token table.
+    #[serde(deserialize_with = "ranges::entries")]
     pub vocab_size: usize,
     /// Width of the residual stream.
+    #[serde(deserialize_with = "ranges::width")]
     pub hidden_size: usize,
     /// Layers.
+    #[serde(deserialize_with = "ranges::count")]
     pub num_hidden_layers: usize,
     /// Heads.
+    #[serde(deserialize_with = "ranges::count")]
     pub num_attention_heads: usize,
     /// Width of the MLP.
+    #[serde(deserialize_with = "ranges::width")]
     pub intermediate_size: usize,
     /// Non-linearity of the MLP.
     pub hidden_act: HiddenAct,
     /// Entries of the position table; the first `pad_token_id + 1` stand for no position.
+    #[serde(deserialize_with = "ranges::tokens")]
     pub max_position_embeddings: usize,
     /// Entries of the table of segments, of which the first is used.
+    #[serde(deserialize_with = "ranges::entries")]
     pub type_vocab_size: usize,
     /// Added to the variance in the norms.
+    #[serde(deserialize_with = "ranges::epsilon")]
     pub layer_norm_eps: f64,
     /// Id that fills short texts.
+    #[serde(deserialize_with = "ranges::index")]
     pub pad_token_id: u32,
 }
 
@@ -198,9 +221,14 @@ impl ClapAudioConfig {
         }
         let stages = self.depths.len();
         // Beyond that a width no longer fits a number, and no published model comes near.
-        if stages > 8 || self.depths.iter().chain([&self.spec_size, &self.patch_embeds_hidden_size]).any(|n| *n > 4096)
-        {
+        if stages > 8 || self.depths.iter().chain([&self.patch_embeds_hidden_size]).any(|n| *n > 4096) {
             return Some("`audio_config` is larger than any model".to_owned());
+        }
+        if self.spec_size > 1024 || self.window_size > 64 {
+            return Some(format!(
+                "`spec_size` is {} and `window_size` {}, expected 1024 and 64 at most",
+                self.spec_size, self.window_size
+            ));
         }
         if !self.spec_size.is_multiple_of(self.num_mel_bins) {
             return Some(format!("{} mel bins do not fill a square of {}", self.num_mel_bins, self.spec_size));
@@ -259,20 +287,6 @@ impl ClapTextConfig {
         }
         None
     }
-}
-
-/// One number for both axes, or one for each.
-fn pair<'de, D: Deserializer<'de>>(from: D) -> Result<[usize; 2], D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Edges {
-        Equal(usize),
-        Each([usize; 2]),
-    }
-    Ok(match Edges::deserialize(from)? {
-        Edges::Equal(edge) => [edge; 2],
-        Edges::Each(edges) => edges,
-    })
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Clap, ClapConfig, FeatureConfig};
+use super::{Clap, ClapConfig, FeatureConfig, laion};
 use crate::{
-    checkpoint::{LoadError, Placement, PyTorchFile, Source, Weights, open_folder, read_json},
+    checkpoint::{LoadError, Placement, Source, Weights, open_file, open_folder, read_json, unwrapped},
     models::t5::{T5Tokenizer, TokenError},
 };
 
@@ -19,12 +19,44 @@ pub struct ClapFiles {
 }
 
 impl ClapFiles {
-    /// Looks into `folder`: `config.json`, `preprocessor_config.json`, and `model.safetensors` (or its shards) or
-    /// `pytorch_model.bin`.
+    /// Looks into `folder`: `config.json`, `preprocessor_config.json`, and `model.safetensors` or `pytorch_model.bin` (or
+    /// their shards). A checkpoint of `laion_clap`, or a folder with one `.pt` file, needs no configuration.
     ///
     /// # Errors
     /// [`LoadError`] if it holds no CLAP, or a damaged one.
-    pub fn open(folder: &Path) -> Result<Self, LoadError> {
+    pub fn open(path: &Path) -> Result<Self, LoadError> {
+        let laion = laion::file(path);
+        let folder = if path.is_file() { path.parent().unwrap_or(Path::new("")) } else { path };
+        let weights = match &laion {
+            Some(file) => open_file(file)?,
+            None => Self::configured(folder).and_then(|_| open_folder(folder))?,
+        };
+        let source = unwrapped(weights, &["logit_scale_a"]);
+        let named = laion::is_named_so(source.as_ref());
+        let (config, features) = if laion.is_some() && !folder.join("config.json").exists() {
+            if !named {
+                let reason = "it is no checkpoint of laion_clap, and there is no `config.json` beside it".to_owned();
+                return Err(LoadError::Config { path: path.to_owned(), reason });
+            }
+            let (config, features) = laion::described(source.as_ref())?;
+            match config.contradiction().or_else(|| features.contradiction()) {
+                Some(reason) => return Err(LoadError::Config { path: path.to_owned(), reason }),
+                None => (config, features),
+            }
+        } else {
+            Self::configured(folder)?
+        };
+        let source: Box<dyn Source> = if named { Box::new(laion::renamed(source)) } else { source };
+        Ok(Self { config, features, source, tokenizer: folder.join("tokenizer.json") })
+    }
+
+    /// The checkpoint of `laion_clap` that `path` is or holds alone; `None` of a folder in transformers' layout.
+    pub fn laion_checkpoint(path: &Path) -> Option<PathBuf> {
+        laion::file(path)
+    }
+
+    /// The configurations in `folder`.
+    fn configured(folder: &Path) -> Result<(ClapConfig, FeatureConfig), LoadError> {
         #[derive(serde::Deserialize)]
         struct ModelType {
             model_type: Option<String>,
@@ -41,18 +73,15 @@ impl ClapFiles {
         }
         let path = folder.join("preprocessor_config.json");
         let features: FeatureConfig = read_json(&path)?;
-        if let Some(reason) = features.contradiction() {
-            return Err(LoadError::Config { path, reason });
+        match features.contradiction() {
+            Some(reason) => Err(LoadError::Config { path, reason }),
+            None => Ok((config, features)),
         }
-        let pickled = folder.join("pytorch_model.bin");
-        let has = |name: &str| folder.join(name).exists();
-        let source: Box<dyn Source> =
-            if pickled.exists() && !has("model.safetensors") && !has("model.safetensors.index.json") {
-                Box::new(PyTorchFile::open(&pickled, None)?)
-            } else {
-                open_folder(folder)?
-            };
-        Ok(Self { config, features, source, tokenizer: folder.join("tokenizer.json") })
+    }
+
+    /// What was taken off the names of the weights; `None` for a plain checkpoint.
+    pub fn wrapping(&self) -> Option<String> {
+        self.source.wrapping()
     }
 
     /// The tokenizer beside the weights.
@@ -60,10 +89,8 @@ impl ClapFiles {
     /// # Errors
     /// [`TokenError::File`] if there is none or it does not parse.
     pub fn tokenizer(&self) -> Result<T5Tokenizer, TokenError> {
-        let bytes = std::fs::read(&self.tokenizer)
-            .map_err(|error| TokenError::File(format!("cannot read `{}`: {error}", self.tokenizer.display())))?;
         let config = &self.config.text_config;
-        T5Tokenizer::from_bytes(&bytes, config.most_tokens(), config.vocab_size)
+        T5Tokenizer::from_file(&self.tokenizer, config.most_tokens(), config.vocab_size)
     }
 
     /// Places the weights.

@@ -10,29 +10,44 @@ use std::{f64::consts::TAU, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::stretch::bilinear;
-use crate::audio::{Banks, ShortTime};
+use crate::{
+    audio::{Banks, ShortTime},
+    checkpoint::ranges,
+};
 
 /// Least power of a band: −100 dB.
 const FLOOR: f64 = 1e-10;
+/// More samples than any CLAP hears: three minutes at 44.1 kHz.
+const MOST_SAMPLES: usize = 1 << 23;
 /// Spectrograms that a fused clip is made of.
 const FUSED: usize = 4;
 
 /// Shape of a [`FrontEnd`]; fields are named as in the checkpoint's `preprocessor_config.json`.
+///
+/// An absent field has the default of transformers' `ClapFeatureExtractor`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FeatureConfig {
     /// Mel bands.
+    #[serde(deserialize_with = "ranges::width")]
     pub feature_size: usize,
     /// Sample rate, Hz.
+    #[serde(deserialize_with = "ranges::rate")]
     pub sampling_rate: usize,
     /// Samples between frames.
+    #[serde(deserialize_with = "ranges::hop")]
     pub hop_length: usize,
     /// Length of the clip that the model hears, in seconds.
+    #[serde(deserialize_with = "ranges::seconds")]
     pub max_length_s: usize,
     /// Samples of a frame, which are those of its window.
+    #[serde(deserialize_with = "ranges::window")]
     pub fft_window_size: usize,
     /// Lower edge of the first band, Hz.
+    #[serde(deserialize_with = "ranges::frequency")]
     pub frequency_min: f64,
     /// Upper edge of the last band, Hz.
+    #[serde(deserialize_with = "ranges::frequency")]
     pub frequency_max: f64,
     /// What becomes of longer clips; decides the bands as well.
     pub truncation: Truncation,
@@ -60,6 +75,12 @@ pub enum Padding {
     Repeat,
     /// Silence.
     Pad,
+}
+
+impl Default for FeatureConfig {
+    fn default() -> Self {
+        Self { frequency_min: 0.0, truncation: Truncation::Fusion, ..Self::larger_general() }
+    }
 }
 
 impl FeatureConfig {
@@ -102,6 +123,12 @@ impl FeatureConfig {
         let Self { hop_length: hop, fft_window_size: frame, max_length_s: seconds, feature_size: bands, .. } = *self;
         if hop == 0 || bands == 0 || !(1..=3600).contains(&seconds) || bands > 4096 {
             return Some("no frames, no bands or a length that no model hears".to_owned());
+        }
+        if self.samples() > MOST_SAMPLES {
+            return Some(format!(
+                "`max_length_s` is {seconds} at {} Hz, expected {MOST_SAMPLES} samples at most",
+                self.sampling_rate
+            ));
         }
         if frame == 0 || !frame.is_multiple_of(2) || frame / 2 >= self.samples() {
             return Some(format!("`fft_window_size` is {frame}, expected an even number below twice the clip"));

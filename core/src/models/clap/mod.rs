@@ -10,6 +10,8 @@ mod check;
 mod config;
 mod fusion;
 #[cfg(not(target_arch = "wasm32"))]
+mod laion;
+#[cfg(not(target_arch = "wasm32"))]
 mod load;
 mod mel;
 mod order;

@@ -17,7 +17,7 @@ use burn::{
     tensor::{Int, Tensor},
 };
 
-pub use config::EncodecConfig;
+pub use config::{EncodecConfig, PadMode};
 use quantizer::Quantizer;
 use seanet::Seanet;
 pub use stream::AudioStream;

@@ -5,11 +5,11 @@ use std::ops::Range;
 use burn::{module::Module, tensor::Tensor};
 
 use super::{
-    EncodecConfig,
+    EncodecConfig, PadMode,
     lstm::{Lstm, LstmState},
 };
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{Ends, LoadError, Weights},
     nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, elu, in_tiles, lengths, one_tile, reach},
 };
 
@@ -45,16 +45,16 @@ impl Seanet {
     pub(super) fn encoder(config: &EncodecConfig, weights: &Weights) -> Result<Self, LoadError> {
         let mut stack = Stack::new(weights);
         let mut width = config.num_filters;
-        stack.conv([config.audio_channels, width], config.kernel_size, 1)?;
+        stack.conv(config, [config.audio_channels, width], config.kernel_size, 1)?;
         for &ratio in config.upsampling_ratios.iter().rev() {
             stack.residuals(config, width)?;
             stack.push(Layer::Elu(Elu));
-            stack.conv([width, 2 * width], 2 * ratio, ratio)?;
+            stack.conv(config, [width, 2 * width], 2 * ratio, ratio)?;
             width *= 2;
         }
         stack.lstm(config, width)?;
         stack.push(Layer::Elu(Elu));
-        stack.conv([width, config.hidden_size], config.last_kernel_size, 1)?;
+        stack.conv(config, [width, config.hidden_size], config.last_kernel_size, 1)?;
         Ok(Self { layers: stack.layers })
     }
 
@@ -62,7 +62,7 @@ impl Seanet {
     pub(super) fn decoder(config: &EncodecConfig, weights: &Weights) -> Result<Self, LoadError> {
         let mut stack = Stack::new(weights);
         let mut width = config.num_filters << config.upsampling_ratios.len();
-        stack.conv([config.hidden_size, width], config.kernel_size, 1)?;
+        stack.conv(config, [config.hidden_size, width], config.kernel_size, 1)?;
         stack.lstm(config, width)?;
         for &stride in &config.upsampling_ratios {
             stack.push(Layer::Elu(Elu));
@@ -73,7 +73,7 @@ impl Seanet {
             stack.residuals(config, width)?;
         }
         stack.push(Layer::Elu(Elu));
-        stack.conv([width, config.audio_channels], config.last_kernel_size, 1)?;
+        stack.conv(config, [width, config.audio_channels], config.last_kernel_size, 1)?;
         Ok(Self { layers: stack.layers })
     }
 
@@ -199,9 +199,15 @@ impl Stack {
         self.layers.push(layer);
     }
 
-    fn conv(&mut self, channels: [usize; 2], kernel: usize, stride: usize) -> Result<(), LoadError> {
+    fn conv(
+        &mut self,
+        config: &EncodecConfig,
+        channels: [usize; 2],
+        kernel: usize,
+        stride: usize,
+    ) -> Result<(), LoadError> {
         let shape = ConvShape { channels, kernel, stride, dilation: 1 };
-        let conv = Conv::reflected(&self.next().sub("conv"), shape, &self.before())?;
+        let conv = conv(config, &self.next().sub("conv"), shape, &self.before())?;
         self.push(Layer::Conv(conv));
         Ok(())
     }
@@ -267,11 +273,20 @@ impl Residual {
         let block = weights.sub("block");
         let spread = ConvShape { channels: [width, hidden], kernel: config.residual_kernel_size, stride: 1, dilation };
         let join = ConvShape { channels: [hidden, width], kernel: 1, stride: 1, dilation: 1 };
-        let conv = |index, shape| Conv::reflected(&block.sub(index).sub("conv"), shape, &Preceding::Elu);
+        let conv = |index, shape| conv(config, &block.sub(index).sub("conv"), shape, &Preceding::Elu);
         Ok(Self { spread: conv(1, spread)?, join: conv(3, join)? })
     }
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         self.join.forward(self.spread.forward(x.clone())) + x
     }
+}
+
+/// A convolution whose ends are as the configuration says.
+fn conv(config: &EncodecConfig, weights: &Weights, shape: ConvShape, before: &Preceding) -> Result<Conv, LoadError> {
+    let ends = match config.pad_mode {
+        PadMode::Reflect => Ends::Reflected,
+        PadMode::Constant => Ends::Zero,
+    };
+    Conv::covering(weights, shape, before, ends)
 }

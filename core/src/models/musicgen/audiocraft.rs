@@ -4,107 +4,311 @@
 
 use std::path::Path;
 
-use pytorch_reader::{PickleValue, PytorchReader};
-use serde::{Deserialize, de::DeserializeOwned};
+use pytorch_reader::PickleValue;
+use serde::Deserialize;
 
-use super::{DecoderActivation, DecoderConfig, MusicgenConfig, load::read_json};
+use super::{DecoderActivation, DecoderConfig, MusicgenConfig, load::read_json, xp_config};
 use crate::{
-    checkpoint::{LoadError, Overlay, PyTorchFile, Remapped, Source, Taken, open_folder},
-    models::{encodec::EncodecConfig, t5::T5Config},
+    checkpoint::{LoadError, Overlay, PyTorchFile, Remapped, Source, Taken, open_folder, ranges, unwrapped},
+    models::{
+        encodec::{EncodecConfig, PadMode},
+        t5::T5Config,
+    },
 };
 
-/// `xp.cfg` of `state_dict.bin`, as far as it shapes the model.
+/// File of the language model.
+pub(super) const LANGUAGE_MODEL: &str = "state_dict.bin";
+/// File of the codec.
+pub(super) const CODEC: &str = "compression_state_dict.bin";
+/// How `xp.cfg` marks the name of a published model.
+const PRETRAINED: &str = "//pretrained/";
+
+/// `xp.cfg` of `state_dict.bin`, as far as it shapes the model. Defaults are those of audiocraft's classes.
 #[derive(Deserialize)]
 struct LmConfig {
+    #[serde(default = "one", deserialize_with = "ranges::count")]
     channels: usize,
     transformer_lm: TransformerLm,
     codebooks_pattern: CodebooksPattern,
+    #[serde(default)]
+    fuser: Fuser,
+    #[serde(default)]
+    compression_model_checkpoint: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "the file has them")]
 struct TransformerLm {
+    #[serde(deserialize_with = "ranges::width")]
     dim: usize,
+    #[serde(deserialize_with = "ranges::count")]
     num_heads: usize,
+    #[serde(deserialize_with = "ranges::count")]
     num_layers: usize,
+    #[serde(deserialize_with = "ranges::ratio")]
     hidden_scale: usize,
+    #[serde(deserialize_with = "ranges::count")]
     n_q: usize,
+    #[serde(deserialize_with = "ranges::entries")]
     card: usize,
     activation: DecoderActivation,
+    norm: String,
+    norm_first: bool,
+    causal: bool,
+    past_context: Option<f64>,
+    positional_embedding: String,
+    xpos: bool,
+    kv_repeat: u64,
+    max_period: f64,
+    positional_scale: f64,
+    q_modeling: Option<String>,
+}
+
+impl Default for TransformerLm {
+    fn default() -> Self {
+        Self {
+            dim: 128,
+            num_heads: 8,
+            num_layers: 8,
+            hidden_scale: 4,
+            n_q: 8,
+            card: 1024,
+            activation: DecoderActivation::Relu,
+            norm: "layer_norm".to_owned(),
+            norm_first: false,
+            causal: false,
+            past_context: None,
+            positional_embedding: "sin".to_owned(),
+            xpos: false,
+            kv_repeat: 1,
+            max_period: 10_000.0,
+            positional_scale: 1.0,
+            q_modeling: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
 struct CodebooksPattern {
-    modeling: String,
-    delay: Option<Delay>,
+    #[serde(default)]
+    modeling: Option<String>,
+    #[serde(default)]
+    delay: Delay,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Delay {
-    delays: Vec<usize>,
+    /// Absent: each codebook a step later than the one before.
+    delays: Option<Vec<u64>>,
+    flatten_first: u64,
+    empty_initial: u64,
 }
 
-/// `xp.cfg` of `compression_state_dict.bin`, as far as it shapes the model.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Fuser {
+    cross_attention_pos_emb: bool,
+    sum: Vec<String>,
+    prepend: Vec<String>,
+    input_interpolate: Vec<String>,
+}
+
+/// `xp.cfg` of `compression_state_dict.bin`, as far as it shapes the model. Defaults are those of audiocraft's classes.
 #[derive(Deserialize)]
 struct CompressionConfig {
+    #[serde(deserialize_with = "ranges::rate")]
     sample_rate: u32,
+    #[serde(default)]
     encodec: Renormalize,
+    #[serde(default)]
     seanet: Seanet,
+    #[serde(default)]
     rvq: Rvq,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Renormalize {
+    #[serde(deserialize_with = "ranges::rate")]
+    sample_rate: Option<usize>,
     renormalize: bool,
 }
 
 #[derive(Deserialize)]
+#[serde(default)]
 struct Seanet {
+    #[serde(deserialize_with = "ranges::width")]
     dimension: usize,
+    #[serde(deserialize_with = "ranges::count")]
     channels: usize,
     causal: bool,
+    #[serde(deserialize_with = "ranges::width")]
     n_filters: usize,
+    #[serde(deserialize_with = "ranges::count")]
     n_residual_layers: usize,
+    #[serde(deserialize_with = "ranges::ratio")]
     ratios: Vec<usize>,
+    activation: String,
     norm: String,
+    #[serde(deserialize_with = "ranges::ratio")]
     kernel_size: usize,
+    #[serde(deserialize_with = "ranges::ratio")]
     residual_kernel_size: usize,
+    #[serde(deserialize_with = "ranges::ratio")]
     last_kernel_size: usize,
+    #[serde(deserialize_with = "ranges::ratio")]
     dilation_base: usize,
-    pad_mode: String,
+    pad_mode: PadMode,
     true_skip: bool,
+    #[serde(deserialize_with = "ranges::ratio")]
     compress: usize,
     lstm: usize,
+    decoder: SeanetDecoder,
+}
+
+impl Default for Seanet {
+    fn default() -> Self {
+        Self {
+            dimension: 128,
+            channels: 1,
+            causal: false,
+            n_filters: 32,
+            n_residual_layers: 3,
+            ratios: vec![8, 5, 4, 2],
+            activation: "ELU".to_owned(),
+            norm: "none".to_owned(),
+            kernel_size: 7,
+            residual_kernel_size: 3,
+            last_kernel_size: 7,
+            dilation_base: 2,
+            pad_mode: PadMode::Reflect,
+            true_skip: true,
+            compress: 2,
+            lstm: 0,
+            decoder: SeanetDecoder::default(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SeanetDecoder {
+    final_activation: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(default)]
 struct Rvq {
+    #[serde(deserialize_with = "ranges::count")]
     n_q: usize,
+    #[serde(deserialize_with = "ranges::entries")]
     bins: usize,
 }
 
-/// Opens `folder`, with the text encoder in `t5`, as if it were in transformers' layout.
-pub(super) fn open(folder: &Path, t5: &Path) -> Result<(MusicgenConfig, Box<dyn Source>), LoadError> {
-    let (lm_path, codec_path) = (folder.join("state_dict.bin"), folder.join("compression_state_dict.bin"));
-    let lm: LmConfig = xp_config(&lm_path)?;
-    let codec: CompressionConfig = xp_config(&codec_path)?;
+impl Default for Rvq {
+    fn default() -> Self {
+        Self { n_q: 8, bins: 1024 }
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+/// The published codec that `folder` names instead of holding one; `None` if it holds one.
+pub(super) fn published_codec(folder: &Path) -> Result<Option<String>, LoadError> {
+    let path = folder.join(CODEC);
+    if path.exists() {
+        return Ok(match PyTorchFile::value(&path, "pretrained")? {
+            Some(PickleValue::String(name)) => Some(name.trim_start_matches(PRETRAINED).to_owned()),
+            _ => None,
+        });
+    }
+    let lm: LmConfig = xp_config::read(&folder.join(LANGUAGE_MODEL))?;
+    Ok(lm.compression_model_checkpoint.and_then(|name| name.strip_prefix(PRETRAINED).map(str::to_owned)))
+}
+
+/// Opens `folder`, with the text encoder in `t5`, as if it were in transformers' layout. `codec` is the folder of the
+/// published codec, where `folder` only names one.
+pub(super) fn open(
+    folder: &Path,
+    t5: &Path,
+    codec: Option<&Path>,
+) -> Result<(MusicgenConfig, Box<dyn Source>), LoadError> {
+    let lm_path = folder.join(LANGUAGE_MODEL);
+    let lm: LmConfig = xp_config::read(&lm_path)?;
     let decoder = decoder_config(&lm).map_err(|reason| LoadError::Config { path: lm_path.clone(), reason })?;
+    let (audio_encoder, codec) = open_codec(folder, codec)?;
     let config = MusicgenConfig {
         model_type: "musicgen".to_owned(),
         text_encoder: read_json::<T5Config>(&t5.join("config.json"))?,
-        audio_encoder: codec_config(codec),
+        audio_encoder,
         decoder,
     };
-    let lm = Remapped::renaming(PyTorchFile::open(&lm_path, Some("best_state"))?, lm_names);
-    let codec = Remapped::renaming(PyTorchFile::open(&codec_path, Some("best_state"))?, |name, _| codec_names(name));
-    let text = Remapped::renaming(open_folder(t5)?, |name, _| t5_names(name));
-    Ok((config, Box::new(Overlay(vec![Box::new(lm), Box::new(codec), Box::new(text)]))))
+    config.check().map_err(|reason| LoadError::Config { path: lm_path.clone(), reason })?;
+    let lm = unwrapped(Box::new(PyTorchFile::open(&lm_path)?), &["out_norm.weight"]);
+    let lm = Remapped::renaming(lm, lm_names);
+    let text = unwrapped(open_folder(t5)?, &["encoder.final_layer_norm.weight"]);
+    let text = Remapped::renaming(text, |name, _| t5_names(name));
+    Ok((config, Box::new(Overlay(vec![Box::new(lm), codec, Box::new(text)]))))
+}
+
+/// The codec in `folder`, or the `published` one that it names.
+fn open_codec(folder: &Path, published: Option<&Path>) -> Result<(EncodecConfig, Box<dyn Source>), LoadError> {
+    let path = folder.join(CODEC);
+    let Some(name) = published_codec(folder)? else {
+        let config =
+            codec_config(xp_config::read(&path)?).map_err(|reason| LoadError::Config { path: path.clone(), reason })?;
+        let codec = unwrapped(Box::new(PyTorchFile::open(&path)?), &["quantizer.vq.layers.0._codebook.embed"]);
+        return Ok((config, Box::new(Remapped::renaming(codec, |name, _| codec_names(name)))));
+    };
+    let Some(published) = published else {
+        let last = name.rsplit('/').next().unwrap_or_default();
+        let reason = format!(
+            "it names the codec `{name}` instead of holding one; put the files of `{name}` into a folder `{last}` beside it"
+        );
+        return Err(LoadError::Config { path, reason });
+    };
+    if published.join(CODEC).exists() && !published.join("config.json").exists() {
+        // A codec that names another one would lead on and on.
+        return match published_codec(published)? {
+            None => open_codec(published, None),
+            Some(_) => {
+                Err(LoadError::Config { path: published.join(CODEC), reason: "it names yet another codec".to_owned() })
+            }
+        };
+    }
+    let config: EncodecConfig = read_json(&published.join("config.json"))?;
+    let codec = unwrapped(open_folder(published)?, &["quantizer.layers.0.codebook.embed"]);
+    let within = |name: &str, _: &[usize]| whole(format!("audio_encoder.{name}"), name);
+    Ok((config, Box::new(Remapped::renaming(codec, within))))
+}
+
+fn only<T: PartialEq + std::fmt::Debug>(field: &str, found: &T, expected: &T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("`{field}` is {found:?}, only {expected:?} is supported")) }
 }
 
 fn decoder_config(lm: &LmConfig) -> Result<DecoderConfig, String> {
     let shape = &lm.transformer_lm;
-    if lm.codebooks_pattern.modeling != "delay" {
-        return Err(format!("codebook pattern `{}`, expected `delay`", lm.codebooks_pattern.modeling));
+    only("transformer_lm.norm", &shape.norm.as_str(), &"layer_norm")?;
+    only("transformer_lm.norm_first", &shape.norm_first, &true)?;
+    only("transformer_lm.causal", &shape.causal, &true)?;
+    only("transformer_lm.past_context", &shape.past_context, &None)?;
+    only("transformer_lm.positional_embedding", &shape.positional_embedding.as_str(), &"sin")?;
+    only("transformer_lm.xpos", &shape.xpos, &false)?;
+    only("transformer_lm.kv_repeat", &shape.kv_repeat, &1)?;
+    only("transformer_lm.max_period", &shape.max_period, &10_000.0)?;
+    only("transformer_lm.positional_scale", &shape.positional_scale, &1.0)?;
+    only("fuser.cross_attention_pos_emb", &lm.fuser.cross_attention_pos_emb, &false)?;
+    for (field, found) in
+        [("sum", &lm.fuser.sum), ("prepend", &lm.fuser.prepend), ("input_interpolate", &lm.fuser.input_interpolate)]
+    {
+        only(&format!("fuser.{field}"), found, &vec![])?;
     }
+    let pattern = lm.codebooks_pattern.modeling.as_ref().or(shape.q_modeling.as_ref());
+    only("codebooks_pattern.modeling", &pattern.map_or("", String::as_str), &"delay")?;
     let channels = if shape.n_q > 4 { lm.channels } else { 1 };
     let config = DecoderConfig {
         vocab_size: shape.card,
@@ -119,20 +323,24 @@ fn decoder_config(lm: &LmConfig) -> Result<DecoderConfig, String> {
         pad_token_id: shape.card as u32,
     };
     config.check()?;
-    let delays: Vec<usize> = (0..shape.n_q).map(|codebook| codebook / channels).collect();
-    match &lm.codebooks_pattern.delay {
-        Some(delay) if delay.delays != delays => Err(format!("delays {:?}, expected {delays:?}", delay.delays)),
-        _ => Ok(config),
-    }
+    let delay = &lm.codebooks_pattern.delay;
+    only("codebooks_pattern.delay.flatten_first", &delay.flatten_first, &0)?;
+    only("codebooks_pattern.delay.empty_initial", &delay.empty_initial, &0)?;
+    let expected: Vec<u64> = (0..shape.n_q).map(|codebook| (codebook / channels) as u64).collect();
+    let delays = delay.delays.clone().unwrap_or_else(|| (0..shape.n_q as u64).collect());
+    if delays == expected { Ok(config) } else { Err(format!("delays {delays:?}, expected {expected:?}")) }
 }
 
-fn codec_config(codec: CompressionConfig) -> EncodecConfig {
-    let Seanet { ratios, .. } = &codec.seanet;
-    let frame_rate = f64::from(codec.sample_rate) / ratios.iter().product::<usize>() as f64;
-    let bandwidth = codec.rvq.n_q as f64 * (codec.rvq.bins as f64).log2() * frame_rate / 1000.0;
+fn codec_config(codec: CompressionConfig) -> Result<EncodecConfig, String> {
     let seanet = codec.seanet;
-    EncodecConfig {
-        sampling_rate: codec.sample_rate,
+    only("seanet.activation", &seanet.activation.as_str(), &"ELU")?;
+    only("seanet.decoder.final_activation", &seanet.decoder.final_activation, &None)?;
+    let sampling_rate = codec.encodec.sample_rate.map_or(codec.sample_rate, |rate| rate as u32);
+    let hop = seanet.ratios.iter().try_fold(1usize, |hop, &ratio| hop.checked_mul(ratio)).unwrap_or(usize::MAX);
+    let frame_rate = f64::from(sampling_rate) / hop as f64;
+    let bandwidth = codec.rvq.n_q as f64 * (codec.rvq.bins as f64).log2() * frame_rate / 1000.0;
+    Ok(EncodecConfig {
+        sampling_rate,
         audio_channels: seanet.channels,
         target_bandwidths: vec![bandwidth],
         num_filters: seanet.n_filters,
@@ -147,25 +355,14 @@ fn codec_config(codec: CompressionConfig) -> EncodecConfig {
         num_lstm_layers: seanet.lstm,
         codebook_size: codec.rvq.bins,
         codebook_dim: None,
-        norm_type: seanet.norm,
+        // Weights without a norm are read as they are.
+        norm_type: if seanet.norm == "none" { "weight_norm".to_owned() } else { seanet.norm },
         pad_mode: seanet.pad_mode,
         use_causal_conv: seanet.causal,
         use_conv_shortcut: !seanet.true_skip,
         normalize: codec.encodec.renormalize,
         chunk_length_s: None,
-    }
-}
-
-/// The YAML text under `xp.cfg`. Only plain data is read of the pickle.
-fn xp_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    std::fs::metadata(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    let corrupt = |reason: String| LoadError::Corrupt { path: path.to_owned(), reason };
-    let value = PytorchReader::read_pickle_data(path, Some("xp.cfg")).map_err(|error| corrupt(error.to_string()))?;
-    let PickleValue::String(yaml) = value else {
-        return Err(corrupt("`xp.cfg` is not text".to_owned()));
-    };
-    let config = |reason| LoadError::Config { path: path.to_owned(), reason };
-    serde_yaml_ng::from_str(&yaml).map_err(|error| config(format!("`xp.cfg`: {error}")))
+    })
 }
 
 fn whole(new: String, old: &str) -> Vec<(String, Taken)> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{GenerationConfig, MusicGen, MusicgenConfig, audiocraft};
 pub(super) use crate::checkpoint::read_json;
 use crate::{
-    checkpoint::{LoadError, Placement, Source, Weights, open_folder},
+    checkpoint::{LoadError, Placement, Source, Weights, adapted, open_folder, unwrapped},
     models::t5::{T5Tokenizer, TokenError},
 };
 
@@ -16,6 +16,17 @@ pub enum Layout {
     Transformers,
     /// `state_dict.bin`, `compression_state_dict.bin`; the text encoder lies elsewhere.
     Audiocraft,
+}
+
+/// Folders of what a MusicGen needs and does not hold itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Beside<'a> {
+    /// A T5 in transformers' layout, for audiocraft's layout.
+    pub t5: Option<&'a Path>,
+    /// The codec that [`MusicgenFiles::published_codec`] names.
+    pub codec: Option<&'a Path>,
+    /// A LoRA adapter as PEFT saves it, merged into the weights.
+    pub adapter: Option<&'a Path>,
 }
 
 /// A folder that holds a MusicGen: configurations read, weights not yet.
@@ -36,12 +47,37 @@ impl MusicgenFiles {
     /// # Errors
     /// [`LoadError`] if it holds no MusicGen, or a damaged one.
     pub fn open(folder: &Path, t5: Option<&Path>) -> Result<Self, LoadError> {
-        if folder.join("state_dict.bin").exists() && !folder.join("config.json").exists() {
-            let t5 = t5.ok_or_else(|| LoadError::Config {
-                path: folder.join("state_dict.bin"),
+        Self::open_with(folder, Beside { t5, ..Beside::default() })
+    }
+
+    /// The published codec that a folder in audiocraft's layout names instead of holding one, such as
+    /// `facebook/encodec_32khz`; `None` if it holds one.
+    ///
+    /// # Errors
+    /// [`LoadError`] if a file cannot be read.
+    pub fn published_codec(folder: &Path) -> Result<Option<String>, LoadError> {
+        if is_audiocraft(folder) { audiocraft::published_codec(folder) } else { Ok(None) }
+    }
+
+    /// Looks into `folder` and into what lies `beside` it.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`LoadError`] if an adapter does not fit.
+    pub fn open_with(folder: &Path, beside: Beside<'_>) -> Result<Self, LoadError> {
+        let mut files = Self::open_base(folder, beside)?;
+        if let Some(adapter) = beside.adapter {
+            files.source = adapted(files.source, adapter)?;
+        }
+        Ok(files)
+    }
+
+    fn open_base(folder: &Path, beside: Beside<'_>) -> Result<Self, LoadError> {
+        if is_audiocraft(folder) {
+            let t5 = beside.t5.ok_or_else(|| LoadError::Config {
+                path: folder.join(audiocraft::LANGUAGE_MODEL),
                 reason: "audiocraft keeps the text encoder elsewhere; put a `t5-base` folder beside it".to_owned(),
             })?;
-            let (config, source) = audiocraft::open(folder, t5)?;
+            let (config, source) = audiocraft::open(folder, t5, beside.codec)?;
             return Ok(Self {
                 layout: Layout::Audiocraft,
                 config,
@@ -57,15 +93,20 @@ impl MusicgenFiles {
             return Err(LoadError::Config { path, reason: format!("`model_type` is `{found}`, expected `musicgen`") });
         }
         let config: MusicgenConfig = read_json(&path)?;
-        config.decoder.check().map_err(|reason| LoadError::Config { path, reason })?;
+        config.check().map_err(|reason| LoadError::Config { path, reason })?;
         let generation = folder.join("generation_config.json");
         Ok(Self {
             layout: Layout::Transformers,
             config,
             generation: if generation.exists() { read_json(&generation)? } else { GenerationConfig::default() },
-            source: open_folder(folder)?,
+            source: unwrapped(open_folder(folder)?, &["decoder.model.decoder.layer_norm.weight"]),
             tokenizer: folder.join("tokenizer.json"),
         })
+    }
+
+    /// What was taken off the names of the weights; `None` for a plain checkpoint.
+    pub fn wrapping(&self) -> Option<String> {
+        self.source.wrapping()
     }
 
     /// The tokenizer beside the weights.
@@ -73,10 +114,8 @@ impl MusicgenFiles {
     /// # Errors
     /// [`TokenError::File`] if there is none or it does not parse.
     pub fn tokenizer(&self) -> Result<T5Tokenizer, TokenError> {
-        let bytes = std::fs::read(&self.tokenizer)
-            .map_err(|error| TokenError::File(format!("cannot read `{}`: {error}", self.tokenizer.display())))?;
         let config = &self.config.text_encoder;
-        T5Tokenizer::from_bytes(&bytes, config.n_positions, config.vocab_size)
+        T5Tokenizer::from_file(&self.tokenizer, config.n_positions, config.vocab_size)
     }
 
     /// Places the weights.
@@ -89,6 +128,10 @@ impl MusicgenFiles {
         weights.finish()?;
         Ok(model)
     }
+}
+
+fn is_audiocraft(folder: &Path) -> bool {
+    folder.join(audiocraft::LANGUAGE_MODEL).exists() && !folder.join("config.json").exists()
 }
 
 #[derive(serde::Deserialize)]

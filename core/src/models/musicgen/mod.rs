@@ -12,6 +12,8 @@ mod pattern;
 mod sampling;
 mod state;
 mod window;
+#[cfg(not(target_arch = "wasm32"))]
+mod xp_config;
 
 use burn::{
     module::Module,
@@ -23,7 +25,7 @@ pub use decoder::{Columns, Decoder};
 pub use generate::{Generate, GenerateError, Generation, Progress, Prompt, Sequence, Step, Tie, Window};
 pub use lanes::{Lane, RowSharing};
 #[cfg(not(target_arch = "wasm32"))]
-pub use load::{Layout, MusicgenFiles};
+pub use load::{Beside, Layout, MusicgenFiles};
 pub use pattern::DelayPattern;
 pub use sampling::{Choice, Sampling, SequenceKey};
 pub use state::{DecoderState, Text};
@@ -65,7 +67,7 @@ impl MusicGen {
     /// [`LoadError`] if the configuration contradicts itself, or a tensor is missing or of another shape; left-over
     /// ones are found by [`Weights::finish`].
     pub fn load(config: &MusicgenConfig, weights: &Weights) -> Result<Self, LoadError> {
-        config.decoder.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
+        config.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
         let [text, width] = [config.text_encoder.d_model, config.decoder.hidden_size];
         let projection = weights.sub("enc_to_dec_proj");
         Ok(Self {

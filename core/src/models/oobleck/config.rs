@@ -1,29 +1,43 @@
 //! Shape of an Oobleck autoencoder.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::checkpoint::{ranges, typed};
 
 /// Shape of an [`Oobleck`](super::Oobleck); fields are named as in diffusers' `vae/config.json`.
+///
+/// An absent field has the default of diffusers' `AutoencoderOobleck`, which is that of stable-audio-open-1.0.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OobleckConfig {
     /// Channels of the encoder's first layer, and of its last: means, then scales.
+    #[serde(deserialize_with = "ranges::width")]
     pub encoder_hidden_size: usize,
     /// Strides of the encoder; the decoder has them in reverse.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub downsampling_ratios: Vec<usize>,
     /// By what the channels after each stride of the encoder are wider than those of its first layer.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub channel_multiples: Vec<usize>,
     /// Channels of the decoder's last layer.
+    #[serde(deserialize_with = "ranges::width")]
     pub decoder_channels: usize,
     /// Channels of the latents.
+    #[serde(deserialize_with = "ranges::width")]
     pub decoder_input_channels: usize,
     /// Channels of the audio.
+    #[serde(deserialize_with = "ranges::count")]
     pub audio_channels: usize,
     /// Samples per second.
+    #[serde(deserialize_with = "ranges::rate")]
     pub sampling_rate: u32,
 }
 
 /// What of a `model_config.json` of stable-audio-tools shapes its autoencoder.
 #[derive(Deserialize)]
 struct ModelConfig {
+    #[serde(deserialize_with = "ranges::rate")]
     sample_rate: u32,
     model: Model,
 }
@@ -39,7 +53,7 @@ struct Pretransform {
     #[serde(default = "one")]
     scale: f64,
     #[serde(default)]
-    config: serde_json::Value,
+    config: Value,
 }
 
 #[derive(Deserialize)]
@@ -47,8 +61,11 @@ struct Autoencoder {
     encoder: Part,
     decoder: Part,
     bottleneck: Bottleneck,
+    #[serde(deserialize_with = "ranges::width")]
     latent_dim: usize,
+    #[serde(deserialize_with = "ranges::samples")]
     downsampling_ratio: usize,
+    #[serde(deserialize_with = "ranges::count")]
     io_channels: usize,
 }
 
@@ -58,7 +75,7 @@ struct Part {
     #[serde(default)]
     soft_clip: bool,
     #[serde(default)]
-    config: serde_json::Value,
+    config: Value,
 }
 
 #[derive(Deserialize)]
@@ -70,13 +87,17 @@ struct Bottleneck {
 #[derive(Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the file has them")]
 struct Stack {
-    #[serde(default = "two")]
+    #[serde(default = "two", deserialize_with = "ranges::count")]
     in_channels: usize,
-    #[serde(default = "two")]
+    #[serde(default = "two", deserialize_with = "ranges::count")]
     out_channels: usize,
+    #[serde(default = "channels", deserialize_with = "ranges::width")]
     channels: usize,
+    #[serde(default = "multiples", deserialize_with = "ranges::ratio")]
     c_mults: Vec<usize>,
+    #[serde(default = "strides", deserialize_with = "ranges::ratio")]
     strides: Vec<usize>,
+    #[serde(default = "latents", deserialize_with = "ranges::width")]
     latent_dim: usize,
     #[serde(default)]
     use_snake: bool,
@@ -100,6 +121,28 @@ fn yes() -> bool {
     true
 }
 
+fn channels() -> usize {
+    128
+}
+
+fn multiples() -> Vec<usize> {
+    vec![1, 2, 4, 8]
+}
+
+fn strides() -> Vec<usize> {
+    vec![2, 4, 8, 8]
+}
+
+fn latents() -> usize {
+    32
+}
+
+impl Default for OobleckConfig {
+    fn default() -> Self {
+        Self::stable_audio_open()
+    }
+}
+
 impl OobleckConfig {
     /// The autoencoder of stable-audio-open-1.0.
     pub fn stable_audio_open() -> Self {
@@ -118,20 +161,20 @@ impl OobleckConfig {
     ///
     /// # Errors
     /// Which field is missing, or asks for what is not built.
-    pub fn from_stable_audio_tools(model_config: &serde_json::Value) -> Result<Self, String> {
-        let parse = |error: serde_json::Error| format!("`model.pretransform`: {error}");
-        let whole: ModelConfig = serde_json::from_value(model_config.clone()).map_err(parse)?;
+    pub fn from_stable_audio_tools(model_config: &Value) -> Result<Self, String> {
+        let whole: ModelConfig =
+            typed(model_config.clone()).map_err(|reason| format!("`model.pretransform`: {reason}"))?;
         let pretransform = whole.model.pretransform;
         only("pretransform.type", &pretransform.r#type.as_str(), &"autoencoder")?;
         only("pretransform.scale", &pretransform.scale, &1.0)?;
-        let autoencoder: Autoencoder = serde_json::from_value(pretransform.config).map_err(parse)?;
+        let autoencoder: Autoencoder = part("", pretransform.config)?;
         let Autoencoder { encoder, decoder, bottleneck, latent_dim, downsampling_ratio, io_channels } = autoencoder;
         only("encoder.type", &encoder.r#type.as_str(), &"oobleck")?;
         only("decoder.type", &decoder.r#type.as_str(), &"oobleck")?;
         only("bottleneck.type", &bottleneck.r#type.as_str(), &"vae")?;
         only("decoder.soft_clip", &decoder.soft_clip, &false)?;
-        let encoder: Stack = serde_json::from_value(encoder.config).map_err(parse)?;
-        let decoder: Stack = serde_json::from_value(decoder.config).map_err(parse)?;
+        let encoder: Stack = part(".encoder", encoder.config)?;
+        let decoder: Stack = part(".decoder", decoder.config)?;
         for (name, stack) in [("encoder", &encoder), ("decoder", &decoder)] {
             only(&format!("{name}.use_snake"), &stack.use_snake, &true)?;
             only(&format!("{name}.antialias_activation"), &stack.antialias_activation, &false)?;
@@ -164,7 +207,7 @@ impl OobleckConfig {
     }
 
     /// Names the first field that asks for what is not built.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let ratios = &self.downsampling_ratios;
         let even = ratios.iter().all(|&ratio| ratio >= 2 && ratio.is_multiple_of(2));
         let hop = ratios.iter().try_fold(1usize, |hop, &ratio| hop.checked_mul(ratio)).unwrap_or(usize::MAX);
@@ -187,13 +230,18 @@ impl OobleckConfig {
     }
 }
 
+/// The configuration of a part of the pretransform.
+fn part<T: serde::de::DeserializeOwned>(name: &str, config: Value) -> Result<T, String> {
+    typed(config).map_err(|reason| format!("`model.pretransform{name}`: {reason}"))
+}
+
 fn only<T: PartialEq + std::fmt::Debug>(field: &str, found: &T, expected: &T) -> Result<(), String> {
     if found == expected { Ok(()) } else { Err(format!("`{field}` is {found:?}, only {expected:?} is supported")) }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

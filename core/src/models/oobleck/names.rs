@@ -34,12 +34,20 @@ impl<S: Source> Source for StableAudioToolsNames<S> {
         self.names.keys().cloned().collect()
     }
 
+    fn stored_names(&self) -> Vec<String> {
+        self.inner.stored_names()
+    }
+
+    fn wrapping(&self) -> Option<String> {
+        self.inner.wrapping()
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<usize>> {
         Some(reshaped(name, self.inner.shape(self.names.get(name)?)?))
     }
 
     fn read(&self, name: &str) -> Result<RawTensor<'_>, LoadError> {
-        let old = self.names.get(name).ok_or_else(|| LoadError::Missing { key: name.to_owned() })?;
+        let old = self.names.get(name).ok_or_else(|| LoadError::missing(name))?;
         let mut raw = self.inner.read(old)?;
         raw.shape = reshaped(name, raw.shape);
         Ok(raw)

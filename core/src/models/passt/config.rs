@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::mel::MelConfig;
-use crate::checkpoint::{LoadError, Source};
+use crate::checkpoint::{LoadError, Source, ranges};
 
 /// Width of a head in every published model; nothing in a checkpoint says it.
 const D_HEAD: usize = 64;
@@ -14,28 +14,40 @@ pub struct PasstConfig {
     /// The log-mel spectrogram.
     pub mel: MelConfig,
     /// Mel bands and frames that the position embeddings were made for.
+    #[serde(deserialize_with = "ranges::window")]
     pub img_size: [usize; 2],
     /// Edge of a patch, in bands and frames.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub patch_size: usize,
     /// Distance between patches; less than `patch_size`: they overlap.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub stride: usize,
     /// Classes that are told apart.
+    #[serde(deserialize_with = "ranges::entries")]
     pub num_classes: usize,
     /// Width of the residual stream.
+    #[serde(deserialize_with = "ranges::width")]
     pub embed_dim: usize,
     /// Blocks.
+    #[serde(deserialize_with = "ranges::count")]
     pub depth: usize,
     /// Attention heads.
+    #[serde(deserialize_with = "ranges::heads")]
     pub num_heads: usize,
     /// Width of the MLP over that of the residual stream.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub mlp_ratio: usize,
     /// Added to the variance in every norm but the head's.
+    #[serde(deserialize_with = "ranges::epsilon")]
     pub norm_eps: f64,
     /// Added to the variance in the head's norm.
+    #[serde(deserialize_with = "ranges::epsilon")]
     pub head_norm_eps: f64,
     /// Longest clip that is classified in one piece, in ms.
+    #[serde(deserialize_with = "ranges::milliseconds")]
     pub max_model_window: usize,
     /// Distance between the pieces of a longer clip, in ms.
+    #[serde(deserialize_with = "ranges::milliseconds")]
     pub scene_hop: usize,
 }
 
@@ -75,7 +87,7 @@ impl PasstConfig {
                     found,
                     expected: expected.to_vec(),
                 }),
-                None => Err(LoadError::Missing { key }),
+                None => Err(LoadError::missing(key)),
             }
         };
         let [num_classes, embed_dim] = matrix("head.1.weight", [real.num_classes, real.embed_dim])?;
@@ -135,6 +147,28 @@ impl PasstConfig {
 
     /// What contradicts itself, if anything.
     pub(super) fn contradiction(&self) -> Option<String> {
+        let fields = [
+            ("patch_size", self.patch_size),
+            ("stride", self.stride),
+            ("embed_dim", self.embed_dim),
+            ("depth", self.depth),
+            ("mlp_ratio", self.mlp_ratio),
+        ];
+        if let Some((field, _)) = fields.iter().find(|(_, number)| *number == 0) {
+            return Some(format!("`{field}` is 0, expected 1 or more"));
+        }
+        if let Some(reason) = self.mel.contradiction() {
+            return Some(reason);
+        }
+        if self.hop_samples() == 0 {
+            return Some(format!("`scene_hop` is {} ms, less than a sample", self.scene_hop));
+        }
+        if self.window_samples() < self.least_samples() {
+            let (window, least) = (self.max_model_window, self.least_samples());
+            return Some(format!(
+                "`max_model_window` is {window} ms, shorter than {least} samples, which one patch needs"
+            ));
+        }
         let [rows, columns] = self.grid_size();
         let longest = self.patches(self.mel.frames(self.window_samples()));
         if self.mel.n_mels != self.img_size[0] || self.patches(self.img_size[0]) != rows {
@@ -166,5 +200,21 @@ mod tests {
         assert_eq!(config.patches(config.mel.frames(4801)), 1);
         assert_eq!(config.patches(config.mel.frames(4800)), 0);
         assert_eq!(PasstConfig::tiny().contradiction(), None);
+    }
+
+    #[test]
+    fn what_would_divide_by_zero_or_never_end_is_refused() {
+        let refused = |change: fn(&mut PasstConfig)| {
+            let mut config = PasstConfig::tiny();
+            change(&mut config);
+            config.contradiction().expect("a contradiction")
+        };
+        assert_eq!(refused(|config| config.stride = 0), "`stride` is 0, expected 1 or more");
+        assert_eq!(refused(|config| config.scene_hop = 0), "`scene_hop` is 0 ms, less than a sample");
+        assert!(refused(|config| config.max_model_window = 0).contains("max_model_window"));
+        assert!(refused(|config| config.mel.hopsize = 0).contains("hopsize"));
+        assert!(refused(|config| config.mel.n_fft = 100).contains("win_length"));
+        assert!(refused(|config| config.mel.n_fft = 0).contains("n_fft"));
+        assert!(refused(|config| config.mel.fmax = 20_000.0).contains("20000"));
     }
 }

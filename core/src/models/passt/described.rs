@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Label, Labels, PasstConfig};
 use crate::{
-    checkpoint::{LoadError, Source},
+    checkpoint::{LoadError, Source, typed},
     hooks::edit_distance,
 };
 
@@ -25,9 +25,19 @@ impl PasstConfig {
         let shape = Self::of_tensors(source)?;
         let wrong = |reason: String| LoadError::Config { path: "config.json".into(), reason };
         let (config, names) = match beside {
-            Some(text) => configured(shape, text).map_err(wrong)?,
-            None => (shape, None),
+            Some(text) => configured(shape.clone(), text).map_err(wrong)?,
+            None => (shape.clone(), None),
         };
+        // The labels are made of it, before any tensor is read.
+        if config.num_classes != shape.num_classes {
+            return Err(wrong(format!(
+                "`num_classes` is {}, the weights tell {} classes apart",
+                config.num_classes, shape.num_classes
+            )));
+        }
+        if let Some(reason) = config.mel.contradiction() {
+            return Err(wrong(reason));
+        }
         if config.num_heads == 0 {
             let width = config.embed_dim;
             return Err(wrong(format!(
@@ -58,7 +68,8 @@ impl Labels {
 
 /// The shape of a checkpoint with what `config.json` says of it, and the names of the classes.
 fn configured(shape: PasstConfig, text: &str) -> Result<(PasstConfig, Option<Vec<String>>), String> {
-    let mut said: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let said: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut said: Map<String, Value> = typed(said)?;
     match said.remove("model_type") {
         None => return Err(format!("there is no `model_type` in it, expected `{MODEL_TYPE}`")),
         Some(other) if other != MODEL_TYPE => return Ok((shape, None)),
@@ -68,7 +79,7 @@ fn configured(shape: PasstConfig, text: &str) -> Result<(PasstConfig, Option<Vec
     let names = names.map_err(|error| format!("`labels`: {error}"))?;
     let mut config = serde_json::to_value(&shape).map_err(|error| error.to_string())?;
     overlay(&mut config, said, "")?;
-    Ok((serde_json::from_value(config).map_err(|error| error.to_string())?, names))
+    Ok((typed(config)?, names))
 }
 
 /// Replaces fields of `base` by those of `over`; a field that `base` does not have is an error.

@@ -8,7 +8,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audio::{Banks, ShortTime};
+use crate::{
+    audio::{Banks, ShortTime},
+    checkpoint::ranges,
+};
 
 /// What the sample before is multiplied with and subtracted.
 const PREEMPHASIS: f64 = 0.97;
@@ -19,18 +22,25 @@ const FLOOR: f64 = 1e-5;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MelConfig {
     /// Mel bands.
+    #[serde(deserialize_with = "ranges::ratio")]
     pub n_mels: usize,
     /// Sample rate, Hz.
+    #[serde(deserialize_with = "ranges::rate")]
     pub sr: usize,
     /// Samples under the window.
+    #[serde(deserialize_with = "ranges::window")]
     pub win_length: usize,
     /// Samples between frames.
+    #[serde(deserialize_with = "ranges::window")]
     pub hopsize: usize,
     /// Samples of a frame, the window in their middle; even.
+    #[serde(deserialize_with = "ranges::window")]
     pub n_fft: usize,
     /// Lower edge of the first band, Hz.
+    #[serde(deserialize_with = "ranges::frequency")]
     pub fmin: f64,
     /// Upper edge of the last band, Hz.
+    #[serde(deserialize_with = "ranges::frequency")]
     pub fmax: f64,
 }
 
@@ -39,6 +49,23 @@ impl MelConfig {
     /// `sr / 2 − 2000 / 2`.
     pub fn passt(n_mels: usize) -> Self {
         Self { n_mels, sr: 32_000, win_length: 800, hopsize: 320, n_fft: 1024, fmin: 0.0, fmax: 15_000.0 }
+    }
+
+    /// What contradicts itself, if anything.
+    pub(super) fn contradiction(&self) -> Option<String> {
+        let Self { n_mels, sr, win_length: window, hopsize, n_fft, fmin, fmax } = *self;
+        if n_mels == 0 || sr == 0 || hopsize == 0 {
+            return Some(format!("`n_mels` is {n_mels}, `sr` {sr} and `hopsize` {hopsize}, expected 1 or more"));
+        }
+        if n_fft < 4 || n_fft % 2 == 1 {
+            return Some(format!("`n_fft` is {n_fft}, expected an even number from 4"));
+        }
+        if window < 2 || window > n_fft {
+            return Some(format!("`win_length` is {window}, expected 2 to `n_fft`, which is {n_fft}"));
+        }
+        let half = sr as f64 / 2.0;
+        let in_order = fmin >= 0.0 && fmin < fmax && fmax <= half;
+        (!in_order).then(|| format!("bands from {fmin} to {fmax} Hz, expected within 0 to {half} Hz"))
     }
 
     /// Frames of a clip of `samples` samples, at least [`Self::least_samples`].

@@ -18,7 +18,7 @@ pub use mel::{MelConfig, MelFrontEnd};
 pub use vit::{Vit, VitOutput};
 
 #[cfg(not(target_arch = "wasm32"))]
-use crate::checkpoint::{PyTorchFile, SafetensorsFile};
+use crate::checkpoint::{open_file, unwrapped};
 use crate::{
     audio::mirrored,
     checkpoint::{LoadError, Placement, Source, Weights},
@@ -51,6 +51,12 @@ pub enum PasstError {
         clip: usize,
         /// Index of the first such sample.
         sample: usize,
+    },
+    /// Scores that are not numbers: the range of the activations' type is too small.
+    #[error("the scores of clip {clip} are not finite")]
+    Overflow {
+        /// Index of the clip.
+        clip: usize,
     },
     /// The device failed.
     #[error("the device failed while classifying")]
@@ -123,11 +129,7 @@ impl Passt {
     /// [`LoadError`] if the file cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn source(path: &std::path::Path) -> Result<Box<dyn Source>, LoadError> {
-        Ok(if path.extension().is_some_and(|extension| extension == "safetensors") {
-            Box::new(SafetensorsFile::open(path)?)
-        } else {
-            Box::new(PyTorchFile::open(path, None)?)
-        })
+        Ok(unwrapped(open_file(path)?, &["cls_token"]))
     }
 
     /// Places all tensors of `source`, which holds those of one model and no others.
@@ -135,7 +137,7 @@ impl Passt {
     /// # Errors
     /// [`LoadError`] if they are not those of a model of this shape.
     pub fn from_source(source: Box<dyn Source>, config: &PasstConfig, placement: Placement) -> Result<Self, LoadError> {
-        let weights = Weights::new(source, placement);
+        let weights = Weights::finite(source, placement);
         let passt = Self::load(config, &weights)?;
         weights.finish()?;
         Ok(passt)
@@ -199,7 +201,7 @@ impl Passt {
     /// returned: hear21passt's `get_scene_embeddings`. A clip's result does not depend on the others.
     ///
     /// # Errors
-    /// [`PasstError`] if a clip is too short or not finite, or the device fails.
+    /// [`PasstError`] if a clip is too short or not finite, its scores are not finite, or the device fails.
     pub async fn classify(&self, clips: &[&[f32]]) -> Result<Vec<Classified>, PasstError> {
         for (clip, samples) in clips.iter().enumerate() {
             self.check(clip, samples)?;
@@ -219,6 +221,9 @@ impl Passt {
             let features = read(output.features).await?;
             let rows = logits.chunks(self.config.num_classes).zip(features.chunks(self.config.embed_dim));
             for (window, (logits, features)) in batch.iter().zip(rows) {
+                if logits.iter().chain(features).any(|value| !value.is_finite()) {
+                    return Err(PasstError::Overflow { clip: window.clip });
+                }
                 sums[window.clip].add(logits, features);
             }
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    checkpoint::ranges::{self, MOST_SAMPLES},
     hooks::{Component, HookPoint},
     models::{oobleck::OobleckConfig, t5::T5Config},
 };
@@ -28,73 +29,121 @@ pub struct StableAudioConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProjectionConfig {
     /// Width of the text encoder.
+    #[serde(deserialize_with = "ranges::width")]
     pub text_encoder_dim: usize,
     /// Width of a condition.
+    #[serde(deserialize_with = "ranges::width")]
     pub conditioning_dim: usize,
     /// Seconds below count as this many.
+    #[serde(deserialize_with = "ranges::bound")]
     pub min_value: f64,
     /// Seconds above count as this many.
+    #[serde(deserialize_with = "ranges::bound")]
     pub max_value: f64,
 }
 
 /// Shape of a [`Dit`](super::Dit); fields are named as in `transformer/config.json`.
+///
+/// An absent field has the default of diffusers' `StableAudioDiTModel`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DitConfig {
     /// Latents of the full length.
+    #[serde(deserialize_with = "ranges::length")]
     pub sample_size: usize,
     /// Channels of the latents.
+    #[serde(deserialize_with = "ranges::width")]
     pub in_channels: usize,
     /// Layers.
+    #[serde(deserialize_with = "ranges::count")]
     pub num_layers: usize,
     /// Width of a head.
+    #[serde(deserialize_with = "ranges::width")]
     pub attention_head_dim: usize,
     /// Heads.
+    #[serde(deserialize_with = "ranges::count")]
     pub num_attention_heads: usize,
     /// Heads of the keys and values of the cross-attention; each serves several heads of queries.
+    #[serde(deserialize_with = "ranges::count")]
     pub num_key_value_attention_heads: usize,
     /// Channels of the result; as many as of the latents.
+    #[serde(deserialize_with = "ranges::width")]
     pub out_channels: usize,
     /// Width of the conditions in the cross-attention.
+    #[serde(deserialize_with = "ranges::width")]
     pub cross_attention_dim: usize,
     /// Features of the time.
+    #[serde(deserialize_with = "ranges::width")]
     pub time_proj_dim: usize,
     /// Width of the global condition: seconds of the start and of the whole, side by side.
+    #[serde(deserialize_with = "ranges::width")]
     pub global_states_input_dim: usize,
     /// Width of a condition.
+    #[serde(deserialize_with = "ranges::width")]
     pub cross_attention_input_dim: usize,
     /// Features of a head that are turned by their position, the first ones; `None`: half of them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "ranges::width")]
     pub rotary_dim: Option<usize>,
     /// Hidden units of the MLP; `None`: four times the width.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "ranges::width")]
     pub ff_inner_dim: Option<usize>,
 }
 
 /// Noise levels; fields are named as in `scheduler/scheduler_config.json`.
+///
+/// An absent field has the default of diffusers' `CosineDPMSolverMultistepScheduler`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SchedulerConfig {
     /// Lowest level before 0.
-    #[serde(default)]
+    #[serde(deserialize_with = "ranges::level")]
     pub sigma_min: Option<f64>,
     /// Highest level.
-    #[serde(default)]
+    #[serde(deserialize_with = "ranges::level")]
     pub sigma_max: Option<f64>,
     /// Standard deviation of the latents.
-    #[serde(default = "one")]
+    #[serde(deserialize_with = "ranges::level")]
     pub sigma_data: f64,
     /// What the transformer predicts; must be `v_prediction`.
     pub prediction_type: String,
 }
 
-fn one() -> f64 {
-    1.0
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            sigma_min: Some(0.3),
+            sigma_max: Some(500.0),
+            sigma_data: 1.0,
+            prediction_type: "v_prediction".to_owned(),
+        }
+    }
+}
+
+impl Default for DitConfig {
+    fn default() -> Self {
+        Self {
+            sample_size: 1024,
+            in_channels: 64,
+            num_layers: 24,
+            attention_head_dim: 64,
+            num_attention_heads: 24,
+            num_key_value_attention_heads: 12,
+            out_channels: 64,
+            cross_attention_dim: 768,
+            time_proj_dim: 256,
+            global_states_input_dim: 1536,
+            cross_attention_input_dim: 768,
+            rotary_dim: None,
+            ff_inner_dim: None,
+        }
+    }
 }
 
 impl SchedulerConfig {
     /// What holds where the checkpoint says nothing: stable-audio-tools' `VDenoiser`.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn unstated() -> Self {
-        Self { sigma_min: None, sigma_max: None, sigma_data: one(), prediction_type: "v_prediction".to_owned() }
+        Self { sigma_min: None, sigma_max: None, ..Self::default() }
     }
 }
 
@@ -126,10 +175,13 @@ impl DitConfig {
             return Err(format!("{} channels in, {} out", self.in_channels, self.out_channels));
         }
         let rotary = self.rotary();
-        if rotary % 2 == 1 || rotary > self.attention_head_dim {
+        if rotary < 2 || rotary % 2 == 1 || rotary > self.attention_head_dim {
             return Err(format!("{rotary} of {} features of a head are to be turned", self.attention_head_dim));
         }
-        if self.time_proj_dim % 2 == 1 {
+        if self.width() > 1 << 17 {
+            return Err(format!("{heads} heads of {} features: more than 2¹⁷ in all", self.attention_head_dim));
+        }
+        if self.time_proj_dim < 2 || self.time_proj_dim % 2 == 1 {
             return Err(format!("`time_proj_dim` is {}, expected an even number", self.time_proj_dim));
         }
         Ok(())
@@ -176,7 +228,17 @@ impl StableAudioConfig {
 
     /// Whether the parts fit each other; says what does not.
     pub(super) fn check(&self) -> Result<(), String> {
+        self.text_encoder.check()?;
+        self.vae.check()?;
         self.transformer.check()?;
+        let samples = self.latent_length().checked_mul(self.downsampling()).filter(|&samples| samples <= MOST_SAMPLES);
+        if samples.is_none() {
+            return Err(format!(
+                "`sample_size` is {} latents of {} samples each, expected {MOST_SAMPLES} samples at most in all",
+                self.latent_length(),
+                self.downsampling()
+            ));
+        }
         let (transformer, projection) = (&self.transformer, &self.projection_model);
         let condition = projection.conditioning_dim;
         let pairs = [

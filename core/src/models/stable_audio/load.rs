@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use super::{StableAudio, StableAudioConfig, tools};
+pub(super) use crate::checkpoint::read_json;
 use crate::{
-    checkpoint::{LoadError, Overlay, Placement, Remapped, Source, Taken, Weights, open_folder, open_named_folder},
+    checkpoint::{
+        LoadError, Overlay, Placement, Remapped, Source, Taken, Weights, adapted, open_folder, open_named_folder,
+        unwrapped,
+    },
     models::t5::{T5Config, T5Tokenizer, TokenError},
 };
 
@@ -32,7 +36,13 @@ pub struct StableAudioFiles {
 /// The length of `tokenizer_config.json`; a number that is none stands in many.
 #[derive(Deserialize)]
 struct TokenizerConfig {
+    #[serde(default = "endless")]
     model_max_length: f64,
+}
+
+/// What transformers takes where a tokenizer states no length.
+fn endless() -> f64 {
+    1e30
 }
 
 impl StableAudioFiles {
@@ -60,10 +70,11 @@ impl StableAudioFiles {
         checked(&config, &folder.join("model_index.json"))?;
         let mut parts: Vec<Box<dyn Source>> = vec![];
         for part in ["transformer", "vae", "projection_model"] {
-            let source = open_named_folder(&folder.join(part), "diffusion_pytorch_model")?;
+            let name = "diffusion_pytorch_model";
+            let source = open_named_folder(&folder.join(part), name, name)?;
             parts.push(Box::new(within(part, source)));
         }
-        parts.push(Box::new(text_names(open_folder(&folder.join("text_encoder"))?)));
+        parts.push(Box::new(text_names(text_weights(&folder.join("text_encoder"))?)));
         Ok(Self {
             layout: Layout::Diffusers,
             config,
@@ -87,7 +98,7 @@ impl StableAudioFiles {
         };
         let (config, source) = tools::open(folder, read_json(&text.join("config.json"))?)?;
         checked(&config, &folder.join(tools::CONFIG))?;
-        let text = text_names(open_folder(&text)?);
+        let text = text_names(text_weights(&text)?);
         Ok(Self {
             layout: Layout::StableAudioTools,
             config,
@@ -101,9 +112,21 @@ impl StableAudioFiles {
     /// # Errors
     /// [`TokenError::File`] if there is none or it does not parse.
     pub fn tokenizer(&self) -> Result<T5Tokenizer, TokenError> {
-        let bytes = std::fs::read(&self.tokenizer)
-            .map_err(|error| TokenError::File(format!("cannot read `{}`: {error}", self.tokenizer.display())))?;
-        T5Tokenizer::from_bytes(&bytes, self.config.text_tokens, self.config.text_encoder.vocab_size)
+        T5Tokenizer::from_file(&self.tokenizer, self.config.text_tokens, self.config.text_encoder.vocab_size)
+    }
+
+    /// What was taken off the names of the weights; `None` for a plain checkpoint.
+    pub fn wrapping(&self) -> Option<String> {
+        self.source.wrapping()
+    }
+
+    /// The same files with the LoRA adapter in a folder of PEFT merged into the weights.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the adapter does not fit.
+    pub fn with_adapter(mut self, folder: &Path) -> Result<Self, LoadError> {
+        self.source = adapted(self.source, folder)?;
+        Ok(self)
     }
 
     /// Places the weights.
@@ -133,16 +156,14 @@ pub(super) fn within(prefix: &str, source: Box<dyn Source>) -> Remapped<Box<dyn 
     Remapped::renaming(source, |name, _| vec![(format!("{prefix}.{name}"), Taken::all(name))])
 }
 
+fn text_weights(folder: &Path) -> Result<Box<dyn Source>, LoadError> {
+    Ok(unwrapped(open_folder(folder)?, &["encoder.final_layer_norm.weight"]))
+}
+
 /// A file may hold the whole of T5; its decoder is not needed.
 fn text_names(source: Box<dyn Source>) -> Remapped<Box<dyn Source>> {
     Remapped::renaming(source, |name, _| {
         let needed = name.starts_with("shared.") || name.starts_with("encoder.");
         if needed { vec![(format!("text_encoder.{name}"), Taken::all(name))] } else { vec![] }
     })
-}
-
-/// A JSON file; the error says which field is at fault.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-    serde_json::from_str(&text).map_err(|error| LoadError::Config { path: path.to_owned(), reason: error.to_string() })
 }

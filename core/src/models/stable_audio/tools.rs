@@ -13,7 +13,9 @@ use super::{
     load::{read_json, within},
 };
 use crate::{
-    checkpoint::{LoadError, Overlay, PyTorchFile, Remapped, Source, Taken, open_folder},
+    checkpoint::{
+        Average, LoadError, Overlay, Remapped, Source, Taken, open_file, open_folder, ranges, typed, unwrapped_with,
+    },
     models::{
         oobleck::{OobleckConfig, StableAudioToolsNames},
         t5::T5Config,
@@ -34,6 +36,7 @@ const LEAST_TURNED: usize = 32;
 #[derive(Deserialize)]
 struct ModelConfig {
     model_type: String,
+    #[serde(deserialize_with = "ranges::samples")]
     sample_size: usize,
     model: Model,
 }
@@ -42,12 +45,14 @@ struct ModelConfig {
 struct Model {
     conditioning: Conditioning,
     diffusion: Diffusion,
+    #[serde(deserialize_with = "ranges::width")]
     io_channels: usize,
 }
 
 #[derive(Deserialize)]
 struct Conditioning {
     configs: Vec<Conditioner>,
+    #[serde(deserialize_with = "ranges::width")]
     cond_dim: usize,
 }
 
@@ -62,7 +67,7 @@ struct Conditioner {
 
 #[derive(Deserialize)]
 struct TextConfig {
-    #[serde(default = "default_length")]
+    #[serde(default = "default_length", deserialize_with = "ranges::tokens")]
     max_length: usize,
     #[serde(default)]
     project_out: bool,
@@ -70,9 +75,9 @@ struct TextConfig {
 
 #[derive(Deserialize)]
 struct NumberConfig {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ranges::bound")]
     min_val: f64,
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "ranges::bound")]
     max_val: f64,
 }
 
@@ -82,6 +87,7 @@ struct Diffusion {
     kind: String,
     #[serde(rename = "diffusion_objective", default = "velocity")]
     objective: String,
+    #[serde(default)]
     cross_attention_cond_ids: Vec<String>,
     #[serde(default)]
     global_cond_ids: Vec<String>,
@@ -96,11 +102,17 @@ struct Diffusion {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Transformer {
+    #[serde(default = "latents", deserialize_with = "ranges::width")]
     io_channels: usize,
+    #[serde(default = "width", deserialize_with = "ranges::width")]
     embed_dim: usize,
+    #[serde(default = "twelve", deserialize_with = "ranges::count")]
     depth: usize,
+    #[serde(default = "eight", deserialize_with = "ranges::heads")]
     num_heads: usize,
+    #[serde(deserialize_with = "ranges::width")]
     cond_token_dim: usize,
+    #[serde(deserialize_with = "ranges::width")]
     global_cond_dim: usize,
     #[serde(default = "yes")]
     project_cond_tokens: bool,
@@ -117,7 +129,7 @@ struct Transformer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FeedForward {
-    #[serde(default = "four")]
+    #[serde(default = "four", deserialize_with = "ranges::factor")]
     mult: f64,
 }
 
@@ -125,6 +137,22 @@ impl Default for FeedForward {
     fn default() -> Self {
         Self { mult: four() }
     }
+}
+
+fn latents() -> usize {
+    32
+}
+
+fn width() -> usize {
+    768
+}
+
+fn twelve() -> usize {
+    12
+}
+
+fn eight() -> usize {
+    8
 }
 
 fn default_length() -> usize {
@@ -166,19 +194,23 @@ pub(super) fn open(folder: &Path, text: T5Config) -> Result<(StableAudioConfig, 
     Ok((config, Box::new(Overlay(vec![others, vae]))))
 }
 
-/// The file of weights; where there are both, the one that is no pickle.
+/// The weights; where there are several files, the one that is no pickle. Those of a training checkpoint are averaged, as
+/// stable-audio-tools exports them.
 fn weights(folder: &Path) -> Result<Box<dyn Source>, LoadError> {
     let pickle = folder.join("model.ckpt");
-    if pickle.exists() && !folder.join("model.safetensors").exists() {
-        return Ok(Box::new(PyTorchFile::open(&pickle, Some("state_dict"))?));
-    }
-    open_folder(folder)
+    let has = |name: &str| folder.join(name).exists();
+    let others =
+        ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+    let source =
+        if pickle.exists() && !others.into_iter().any(has) { open_file(&pickle)? } else { open_folder(folder)? };
+    let average = Average { model: "diffusion.", average: "diffusion_ema.ema_model.", part: "model." };
+    let landmarks = ["pretransform.model.decoder.layers.0.bias", "pretransform.model.decoder.layers.0.weight_v"];
+    Ok(unwrapped_with(source, &landmarks, Some(average)))
 }
 
 fn config(whole: &Value, text: T5Config) -> Result<StableAudioConfig, String> {
     let vae = OobleckConfig::from_stable_audio_tools(whole)?;
-    let ModelConfig { model_type, sample_size, model } =
-        ModelConfig::deserialize(whole).map_err(|error| error.to_string())?;
+    let ModelConfig { model_type, sample_size, model } = typed(whole.clone())?;
     let Model { conditioning, diffusion, io_channels } = model;
     let Diffusion { config: transformer, .. } = &diffusion;
     let expected = |what: &str, found: &str, expected: &str| {
@@ -186,6 +218,13 @@ fn config(whole: &Value, text: T5Config) -> Result<StableAudioConfig, String> {
     };
     expected("model_type", &model_type, "diffusion_cond")?;
     expected("model.diffusion.type", &diffusion.kind, "dit")?;
+    if matches!(diffusion.objective.as_str(), "rectified_flow" | "rf_denoiser") {
+        return Err(format!(
+            "`model.diffusion.diffusion_objective` is `{}`: this is a rectified flow, such as stable-audio-open-small; \
+             only models of the objective `v` are supported, such as stable-audio-open-1.0",
+            diffusion.objective
+        ));
+    }
     expected("model.diffusion.diffusion_objective", &diffusion.objective, "v")?;
     expected("transformer_type", &transformer.family, "continuous_transformer")?;
     expected("global_cond_type", &transformer.global_cond_type, "prepend")?;
@@ -236,7 +275,7 @@ fn part<T: serde::de::DeserializeOwned>(all: &Conditioning, id: &str, kind: &str
     if found.kind != kind {
         return Err(format!("conditioner `{id}` is of type `{}`, expected `{kind}`", found.kind));
     }
-    serde_json::from_value(found.config.clone()).map_err(|error| format!("conditioner `{id}`: {error}"))
+    typed(found.config.clone()).map_err(|reason| format!("conditioner `{id}`: {reason}"))
 }
 
 fn dit(of: &Transformer, sample_size: usize) -> Result<DitConfig, String> {

@@ -58,8 +58,9 @@ impl T5Encoder {
     /// Takes its tensors from `weights`, a checkpoint of a T5 encoder or of a whole T5.
     ///
     /// # Errors
-    /// [`LoadError`] if a tensor is missing or of another shape.
+    /// [`LoadError`] if the configuration contradicts itself, or a tensor is missing or of another shape.
     pub fn load(config: &T5Config, weights: &Weights) -> Result<Self, LoadError> {
+        config.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
         let stack = weights.sub("encoder");
         let shared = weights.sub("shared");
         let inside = stack.sub("embed_tokens");
