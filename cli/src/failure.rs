@@ -4,7 +4,6 @@ use std::{error::Error, process::ExitCode};
 
 use tonoscope_backends::DeviceError;
 use tonoscope_core::{
-    audio::AudioError,
     checkpoint::LoadError,
     concepts::ConceptError,
     interventions::MeansError,
@@ -13,7 +12,7 @@ use tonoscope_core::{
 };
 use tonoscope_hub::{HubError, NameError};
 
-use crate::{interrupt, llm::LlmError, terminal};
+use crate::{interrupt, llm::LlmError, sound::Refused, terminal};
 
 /// A request that makes no sense, whatever the files hold: exit status 2.
 #[derive(Debug, thiserror::Error)]
@@ -107,8 +106,8 @@ fn hint(cause: &(dyn Error + 'static)) -> Option<String> {
     if let Some(ConceptError::TooMany { available, .. }) = cause.downcast_ref() {
         return Some(format!("pass `--prompts-per-concept {available}` or less"));
     }
-    if let Some(AudioError::NotWav { .. } | AudioError::Unsupported { .. }) = cause.downcast_ref() {
-        return Some("make a WAV file of it, for example with `ffmpeg -i INPUT OUTPUT.wav`".to_owned());
+    if let Some(error) = cause.downcast_ref::<Refused>() {
+        return error.hint();
     }
     if let Some(MeansError::Other { .. }) = cause.downcast_ref::<MeansError>() {
         return Some("choose another folder with `--means`, or pass `--overwrite` to take them again".to_owned());

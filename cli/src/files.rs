@@ -1,24 +1,17 @@
-//! Files that appear whole or not at all, and sound from files.
+//! Files that appear whole or not at all.
 
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{BufReader, Write},
+    io::Write,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow};
 use tempfile::NamedTempFile;
-use tonoscope_core::audio::Waveform;
 
 use crate::failure::Misuse;
-
-/// The sound of a WAV file.
-pub(crate) fn read_wav(path: &Path) -> Result<Waveform> {
-    let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Waveform::from_wav(BufReader::new(file)).with_context(|| format!("`{}`", path.display()))
-}
 
 /// Files that a command reads, none of which it may write over.
 #[derive(Debug, Clone, Default)]

@@ -25,6 +25,7 @@ mod readable;
 mod report;
 mod second_judge;
 mod session;
+mod sound;
 mod study;
 mod tables;
 mod tensors;

@@ -126,6 +126,48 @@ fn rates_channels_and_lengths_are_brought_to_what_the_model_hears() {
 }
 
 #[test]
+fn every_kind_of_sound_file_is_embedded() {
+    let sound = |name: &str| fixture("sound").join(name).to_str().unwrap().to_owned();
+    let files = [
+        "pcm_24.wav",
+        "pcm_24.wavex.wav",
+        "pcm_24.rf64.wav",
+        "pcm_24.w64",
+        "pcm_24.aiff",
+        "pcm_24.flac",
+        "piped_sox.wav",
+    ];
+    let others = ["lame_cbr.mp3", "stereo.ogg", "celt.opus", "stereo.m4a"];
+    let paths: Vec<String> = files.iter().chain(&others).map(|name| sound(name)).collect();
+    let args: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let report = report(&args);
+    let vectors: Vec<Vec<f32>> =
+        report["files"].as_array().unwrap().iter().map(|file| vector(&file["embedding"])).collect();
+    for (name, embedding) in files.iter().zip(&vectors) {
+        assert_eq!(embedding, &vectors[0], "`{name}` holds the same samples");
+    }
+    // What a codec keeps, decoded and written as a WAV file.
+    let place = Place::new();
+    for (name, embedding) in others.iter().zip(&vectors[files.len()..]) {
+        let decoded = place.wav("decoded.wav", &Waveform::decode(&fs::read(sound(name)).unwrap()).unwrap());
+        assert_eq!(&vector(&self::report(&[&decoded])["files"][0]["embedding"]), embedding, "`{name}`");
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_read_is_named_with_how_to_convert_it() {
+    let place = Place::new();
+    let path = place.path("song.wma");
+    fs::write(&path, [0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66]).unwrap();
+    let convert = format!("hint: make a WAV file of it: `ffmpeg -i \"{path}\" converted.wav`");
+    says(
+        &refused(&[&path, "--json"]),
+        1,
+        &["song.wma`: this is Windows Media (WMA), which is not read as sound", &convert],
+    );
+}
+
+#[test]
 fn batches_and_threads_change_no_vector() {
     let place = Place::new();
     let files: Vec<String> = (0..5)
@@ -155,7 +197,7 @@ fn what_cannot_be_embedded_is_refused() {
     says(&refused(&[&sound, "--json", "--embed-batch", "0"]), 2, &["embed-batch"]);
     fs::write(place.path("text.wav"), "no sound").unwrap();
     let out = place.path("out.safetensors");
-    says(&refused(&[&sound, &place.path("text.wav"), "--out", &out]), 1, &["text.wav", "not a WAV file", "ffmpeg"]);
+    says(&refused(&[&sound, &place.path("text.wav"), "--out", &out]), 1, &["text.wav", "not a sound file", "ffmpeg"]);
     assert!(!Path::new(&out).exists(), "something was written");
     let musicgen = embed_with(fixture("musicgen_tiny").to_str().unwrap(), &[&sound, "--json"]);
     says(&(musicgen.status.code().unwrap(), stderr(&musicgen)), 1, &["`musicgen`", "`clap`"]);

@@ -9,6 +9,7 @@ mod inside;
 mod musicgen;
 mod oobleck;
 mod real_size;
+mod sound;
 mod stable_audio;
 mod stable_audio_real;
 mod t5;

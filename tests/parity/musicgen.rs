@@ -170,3 +170,20 @@ fn what_is_longer_than_the_window_slides_as_in_audiocraft() {
         assert_eq!(generate(&model, &prompts, &how).codes, codes(&fixture, "long_continue.codes"), "{device}");
     }
 }
+
+#[test]
+fn a_recording_longer_than_the_window_is_continued_from_its_last_part() {
+    let fixture = Fixture::open_file("musicgen_tiny", "expected_long.safetensors");
+    let (device, placement) = devices().remove(0);
+    let model = load("musicgen_tiny", &placement);
+    let how = Generate { window: Window { frames: 20, stride: 12 }, ..greedy(40) };
+    let whole = codes(&fixture, "long.codes");
+    // The piece goes on as if it had never been interrupted: windows begin at frames 0, 12 and 24.
+    for given in [1, 19, 20, 21, 31, 32, 33, 39] {
+        let mut prompts = prompts(&fixture, "input_ids");
+        for (prompt, whole) in prompts.iter_mut().zip(&whole) {
+            prompt.start = whole.iter().map(|row| row[..given].to_vec()).collect();
+        }
+        assert_eq!(generate(&model, &prompts, &how).codes, whole, "{given} frames on {device}");
+    }
+}

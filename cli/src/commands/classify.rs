@@ -12,11 +12,12 @@ use serde::Serialize;
 use tonoscope_core::models::passt::{Classified, Labels};
 
 use crate::{
-    files::{Inputs, output_file, read_wav},
+    files::{Inputs, output_file},
     interrupt, json_path,
     judge::{Judge, JudgeArgs, as_heard, classify_clips},
     progress,
     session::{DeviceArgs, UsedDevice},
+    sound::read_sound,
 };
 
 /// Say what can be heard in audio files
@@ -27,7 +28,7 @@ use crate::{
 // The judge is the model here; other commands have another model beside it.
 #[command(mut_arg("judge", |arg| arg.long("model")))]
 pub(crate) struct ClassifyArgs {
-    /// WAV files: integers of 8 to 32 bits or 32-bit floats, any rate, any number of channels
+    /// Sound files: WAV, AIFF, FLAC, MP3, Ogg Vorbis, Opus or AAC (M4A), of any rate and number of channels
     #[arg(required = true, value_name = "AUDIO")]
     audio: Vec<PathBuf>,
     #[command(flatten)]
@@ -98,7 +99,7 @@ pub(crate) fn run(args: &ClassifyArgs, out: &mut dyn Write) -> Result<()> {
     let target = args.logits.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
     let (mut clips, mut files) = (vec![], vec![]);
     for path in &args.audio {
-        let wave = read_wav(path)?;
+        let wave = read_sound(path)?;
         files.push(FileReport {
             file: path.clone(),
             sample_rate: wave.sample_rate(),

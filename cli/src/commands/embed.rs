@@ -11,11 +11,12 @@ use tonoscope_core::metrics::softmax;
 use crate::{
     embedder::{Embedder, EmbedderArgs, cosine},
     failure::Misuse,
-    files::{Inputs, output_file, read_wav},
+    files::{Inputs, output_file},
     interrupt::{self, Interrupted},
     json_path, progress, prompt_file,
     readable::ReadableArgs,
     session::{DeviceArgs, UsedDevice},
+    sound::read_sound,
     tensors::to_file,
 };
 
@@ -28,7 +29,7 @@ use crate::{
 // CLAP is the model here; other commands have another model beside it.
 #[command(mut_arg("clap", |arg| arg.long("model")))]
 pub(crate) struct EmbedArgs {
-    /// WAV files: integers of 8 to 32 bits or 32-bit floats, any rate, any number of channels
+    /// Sound files: WAV, AIFF, FLAC, MP3, Ogg Vorbis, Opus or AAC (M4A), of any rate and number of channels
     #[arg(value_name = "AUDIO", required_unless_present_any = ["text", "texts"])]
     audio: Vec<PathBuf>,
     /// A text, such as `a slow piano melody`; may be given several times
@@ -143,7 +144,7 @@ fn embed_files(embedder: &Embedder, paths: &[PathBuf], texts: &[TextReport]) -> 
         if interrupt::asked() {
             bail!(Interrupted::NothingWritten);
         }
-        let waves = batch.iter().map(|path| read_wav(path)).collect::<Result<Vec<_>>>()?;
+        let waves = batch.iter().map(|path| read_sound(path)).collect::<Result<Vec<_>>>()?;
         let about: Vec<_> =
             waves.iter().map(|wave| (wave.sample_rate(), wave.channels().len(), wave.seconds())).collect();
         for ((path, (sample_rate, channels, seconds)), embedding) in batch.iter().zip(about).zip(embedder.embed(waves)?)

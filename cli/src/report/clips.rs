@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use tonoscope_core::audio::Waveform;
+use tonoscope_core::audio::{SoundFormat, WavFormat, Waveform};
 
 use super::{
     folder::Clip,
@@ -113,7 +113,7 @@ fn player(clip: &Clip, budget: &mut Budget) -> Result<String> {
             return Ok(format!("{html}</figcaption>{notice}</figure>\n"));
         }
     };
-    let wave = match Waveform::from_wav(bytes.as_slice()) {
+    let wave = match Waveform::decode(&bytes) {
         Ok(wave) => wave,
         Err(error) => {
             let notice = notice_box(&format!("`{}` cannot be shown: {error}", clip.file));
@@ -144,13 +144,21 @@ fn player(clip: &Clip, budget: &mut Budget) -> Result<String> {
              alt=\"Spectrogram, 50 Hz to 16 kHz on a logarithmic scale, 80 dB from dark to light\">\
              <span class=\"f10000\">10 kHz</span><span class=\"f1000\">1 kHz</span><span class=\"f100\">100 Hz</span></div></div>\n\
              <audio controls preload=\"metadata\" src=\"{}\" aria-label=\"{shown}\"></audio>",
-            data("audio/wav", &bytes)
+            playable(&bytes, &wave)?
         );
     } else {
         let link = escaped(&link(&budget.beside, &clip.path));
         let _ = write!(html, "</div>\n<p><a href=\"{link}\">{}</a> (linked)</p>", escaped(&clip.file));
     }
     Ok(html + "</figure>\n")
+}
+
+/// The content of a sound file as browsers play it.
+fn playable(bytes: &[u8], wave: &Waveform) -> Result<String> {
+    match SoundFormat::of(bytes)?.media_type() {
+        Some(media_type) => Ok(data(media_type, bytes)),
+        None => Ok(data("audio/wav", &wave.to_wav_bytes(WavFormat::Pcm16)?)),
+    }
 }
 
 /// The address of `file` seen from a page in `folder`.

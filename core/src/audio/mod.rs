@@ -1,32 +1,50 @@
 //! Sound: samples, their files, their rates.
 
 mod fidelity;
+mod read;
 mod resample;
 mod sinc;
 mod spectrum;
 mod wav;
 
 pub use fidelity::{mel_distance, si_sdr};
+pub use read::SoundFormat;
 pub(crate) use spectrum::{Banks, ShortTime, mirrored};
 pub use wav::WavFormat;
 
 /// Sound that cannot be read, written or changed as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AudioError {
-    /// Not a WAV file, or one whose header contradicts itself.
-    #[error("not a WAV file: {reason}")]
-    NotWav {
+    /// No sound file.
+    #[error("not a sound file: {begins}")]
+    Unknown {
+        /// How it begins.
+        begins: String,
+    },
+    /// A kind of file that is not read.
+    #[error("this is {format}, which is not read as sound")]
+    Unread {
+        /// Which kind.
+        format: String,
+    },
+    /// A damaged file, or one whose header contradicts itself.
+    #[error("not {format} file: {reason}")]
+    Malformed {
+        /// The kind that it seems to be, with an article.
+        format: String,
         /// What the reader stumbled over.
         reason: String,
     },
-    /// A WAV file of a kind that is not read.
-    #[error("WAV file of an unsupported kind: {reason}")]
+    /// A file whose sound is stored in a way that is not read.
+    #[error("{format} file of an unsupported kind: {reason}")]
     Unsupported {
-        /// Which kind.
+        /// The kind of file.
+        format: String,
+        /// How its sound is stored.
         reason: String,
     },
     /// The file ends before its header says so.
-    #[error("WAV file is cut short: its header promises {promised} samples, there are {found}")]
+    #[error("the file is cut short: its header promises {promised} samples, there are {found}")]
     Truncated {
         /// Samples of all channels by the header.
         promised: usize,
@@ -34,7 +52,7 @@ pub enum AudioError {
         found: usize,
     },
     /// The file cannot be read to its end.
-    #[error("cannot read WAV file: {reason}")]
+    #[error("cannot read the file: {reason}")]
     Read {
         /// Why not.
         reason: String,

@@ -1,8 +1,8 @@
-//! WAV files.
+//! Writing WAV files.
 
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 
-use hound::{Error, SampleFormat, WavReader, WavSpec, WavWriter};
+use hound::{Error, SampleFormat, WavSpec, WavWriter};
 
 use super::{AudioError, Waveform};
 
@@ -16,29 +16,6 @@ pub enum WavFormat {
 }
 
 impl Waveform {
-    /// Reads a WAV file: integers of 8, 16, 24 or 32 bits or 32-bit floats, any number of channels.
-    ///
-    /// Memory grows with what is read, whatever the header promises.
-    ///
-    /// # Errors
-    /// [`AudioError`] if it is no WAV file, is of another kind, is cut short, or holds no sound.
-    pub fn from_wav(reader: impl Read) -> Result<Self, AudioError> {
-        let reader = WavReader::new(reader).map_err(header_error)?;
-        let WavSpec { channels, sample_rate, bits_per_sample, sample_format } = reader.spec();
-        let promised = reader.len() as usize;
-        let samples = match (sample_format, bits_per_sample) {
-            (SampleFormat::Float, 32) => interleaved(reader.into_samples::<f32>(), promised, |sample| sample),
-            (SampleFormat::Int, 8 | 16 | 24 | 32) => {
-                let scale = 0.5f64.powi(i32::from(bits_per_sample) - 1);
-                interleaved(reader.into_samples::<i32>(), promised, |sample| (f64::from(sample) * scale) as f32)
-            }
-            (format, bits) => Err(AudioError::Unsupported { reason: format!("{bits}-bit {format:?} samples") }),
-        }?;
-        let channels = usize::from(channels);
-        let channel = |channel: usize| samples.iter().skip(channel).step_by(channels).copied().collect();
-        Self::new((0..channels).map(channel).collect(), sample_rate)
-    }
-
     /// The whole WAV file, ready to be written at once.
     ///
     /// Integers are rounded to the nearest and clipped.
@@ -81,40 +58,6 @@ fn to_i16(sample: f32) -> i16 {
     (f64::from(sample) * 32768.0).round().clamp(-32768.0, 32767.0) as i16
 }
 
-fn interleaved<S>(
-    samples: impl Iterator<Item = Result<S, Error>>,
-    promised: usize,
-    convert: impl Fn(S) -> f32,
-) -> Result<Vec<f32>, AudioError> {
-    let mut read = Vec::new();
-    for sample in samples {
-        match sample {
-            Ok(sample) => read.push(convert(sample)),
-            Err(Error::IoError(error)) if is_end(&error) => {
-                return Err(AudioError::Truncated { promised, found: read.len() });
-            }
-            Err(error) => return Err(AudioError::Read { reason: error.to_string() }),
-        }
-    }
-    Ok(read)
-}
-
-fn header_error(error: Error) -> AudioError {
-    match error {
-        Error::Unsupported => AudioError::Unsupported { reason: "compressed samples".to_owned() },
-        Error::FormatError(reason) => AudioError::NotWav { reason: reason.to_owned() },
-        Error::IoError(error) if is_end(&error) => {
-            AudioError::NotWav { reason: "it ends within its header".to_owned() }
-        }
-        error => AudioError::Read { reason: error.to_string() },
-    }
-}
-
-/// Whether a reader stopped for want of bytes; hound says so in words.
-fn is_end(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::UnexpectedEof || error.to_string() == "Failed to read enough bytes."
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -140,13 +83,13 @@ mod tests {
     fn floats_come_back_as_they_were() {
         let wave = wave(&[&[0.0, 1.5, -0.25], &[1e-9, -3.0, f32::MIN_POSITIVE]]);
         let bytes = wave.to_wav_bytes(WavFormat::Float32).expect("small");
-        assert_eq!(Waveform::from_wav(bytes.as_slice()), Ok(wave));
+        assert_eq!(Waveform::decode(&bytes), Ok(wave));
     }
 
     #[test]
     fn integers_are_rounded_and_clipped() {
         let bytes = wave(&[&[0.0, 0.5, 1.0, -1.0, 7.0, -7.0, 0.6 / 32768.0]]).to_wav_bytes(WavFormat::Pcm16);
-        let read = Waveform::from_wav(bytes.expect("small").as_slice()).expect("a WAV file");
+        let read = Waveform::decode(&bytes.expect("small")).expect("a WAV file");
         let most = 32767.0 / 32768.0;
         assert_eq!(read.channels(), [vec![0.0, 0.5, most, -1.0, most, -1.0, 1.0 / 32768.0]]);
     }
@@ -156,16 +99,18 @@ mod tests {
         for bits in [8, 16, 24, 32] {
             let full = 1i64 << (bits - 1);
             let samples = [0, -full, full / 2, -full / 4].map(|sample| i32::try_from(sample).expect("fits"));
-            let read = Waveform::from_wav(written(bits, &samples).as_slice()).expect("a WAV file");
+            let read = Waveform::decode(&written(bits, &samples)).expect("a WAV file");
             assert_eq!(read.channels(), [vec![0.0, -1.0, 0.5, -0.25]], "{bits} bits");
         }
     }
 
     #[test]
     fn what_is_no_sound_is_refused() {
-        let read = |bytes: &[u8]| Waveform::from_wav(bytes).expect_err("no sound").to_string();
-        assert_eq!(read(b""), "not a WAV file: it ends within its header");
-        assert_eq!(read(b"ID3\x04 some MP3 file, well on its way"), "not a WAV file: no RIFF tag found");
+        let read = |bytes: &[u8]| Waveform::decode(bytes).expect_err("no sound").to_string();
+        assert_eq!(read(b""), "not a sound file: it is empty");
+        assert_eq!(read(b"RIFF"), "not a WAV file: it ends within its header");
+        assert_eq!(read(b"A letter to a friend"), "not a sound file: it begins with `A letter to `");
+        assert_eq!(read(b"wvpk and so on"), "this is WavPack, which is not read as sound");
         assert_eq!(read(&written(16, &[])), "audio has no samples");
         let float = wave(&[&[0.0; 8]]).to_wav_bytes(WavFormat::Float32).expect("small");
         let mut nan = float.clone();
@@ -180,10 +125,10 @@ mod tests {
         let length = bytes.len() - 3 * 2 - 4;
         bytes[length..length + 4].copy_from_slice(&0xffff_fffe_u32.to_le_bytes());
         let expected = AudioError::Truncated { promised: 0x7fff_ffff, found: 3 };
-        assert_eq!(Waveform::from_wav(bytes.as_slice()), Err(expected));
+        assert_eq!(Waveform::decode(&bytes), Err(expected));
         bytes.truncate(bytes.len() - 3);
         let expected = AudioError::Truncated { promised: 0x7fff_ffff, found: 1 };
-        assert_eq!(Waveform::from_wav(bytes.as_slice()), Err(expected));
+        assert_eq!(Waveform::decode(&bytes), Err(expected));
     }
 
     proptest! {
@@ -193,7 +138,7 @@ mod tests {
             let end = (at + values.len()).min(bytes.len());
             bytes[at..end].copy_from_slice(&values[..end - at]);
             bytes.truncate(bytes.len().saturating_sub(cut));
-            let _ = Waveform::from_wav(bytes.as_slice());
+            let _ = Waveform::decode(&bytes);
         }
     }
 }

@@ -16,11 +16,12 @@ use tonoscope_core::audio::Waveform;
 use super::listed::{INDEX, Listed};
 use crate::{
     embedder::{Embedder, EmbedderArgs},
-    files::{Inputs, OutputFolder, read_wav},
+    files::{Inputs, OutputFolder},
     interrupt::{self, Interrupted},
     job::JobArgs,
     json_path, progress,
     session::{DeviceArgs, UsedDevice, sha256},
+    sound::{find_sound, read_sound},
     study::unfinished,
     tensors::to_file,
     units::Units,
@@ -108,7 +109,7 @@ pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
     let listed = Listed::read(&args.folder)?;
     let paths: Vec<PathBuf> = match &args.audio {
-        Some(audio) => listed.notes.keys().map(|name| audio.join(format!("{name}.wav"))).collect(),
+        Some(audio) => listed.notes.keys().map(|name| find_sound(audio, name)).collect(),
         None => listed.notes.values().cloned().collect(),
     };
     // Before the model is loaded: a folder that was moved is noticed at once.
@@ -202,7 +203,7 @@ fn embed(embedder: &Embedder, paths: &[PathBuf]) -> Result<Vec<u8>> {
 
 /// A note as it is embedded.
 fn read_note(path: &Path) -> Result<Waveform> {
-    let wave = read_wav(path)?.to_mono().resample_sinc(RATE).with_context(|| format!("`{}`", path.display()))?;
+    let wave = read_sound(path)?.to_mono().resample_sinc(RATE).with_context(|| format!("`{}`", path.display()))?;
     let mut samples = wave.channels()[0].clone();
     samples.resize(SAMPLES, 0.0);
     Ok(Waveform::new(vec![samples], RATE)?)

@@ -14,23 +14,25 @@ use tonoscope_core::audio::{Waveform, mel_distance, si_sdr};
 use crate::{
     commands::train::Codec,
     failure::Misuse,
-    files::{Inputs, output_file, read_wav},
+    files::{Inputs, output_file},
     interrupt::{self, Interrupted},
     progress,
     session::DeviceArgs,
+    sound::{counterpart, is_sound, read_sound},
     tables::Table,
 };
 
 /// Say how much of sounds a codec keeps
 ///
-/// Compares each WAV file of a folder with the one of the same name in another folder, such as an MP3 that was decoded again,
-/// or with what an `EnCodec` makes of it. Files are heard as the mean of their channels at the rate of the first folder's.
+/// Compares each sound file of a folder with the one of the same name in another folder, which may end otherwise, such as
+/// in `.mp3`, or with what an `EnCodec` makes of it. Files are heard as the mean of their channels at the rate of the first
+/// folder's.
 #[derive(Debug, clap::Args)]
 pub(super) struct CompareArgs {
-    /// Folder of WAV files as they should be
+    /// Folder of sound files as they should be
     #[arg(value_name = "FOLDER")]
     wanted: PathBuf,
-    /// Folder of files of the same names as they are
+    /// Folder of files of the same names, ending aside, as they are
     #[arg(long, value_name = "FOLDER", required_unless_present = "codec", conflicts_with = "codec")]
     heard: Option<PathBuf>,
     /// Checkpoint folder of an `EnCodec` that the files pass through
@@ -65,7 +67,7 @@ struct Through {
 
 pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
-    let names = wav_names(&args.wanted)?;
+    let names = sound_names(&args.wanted)?;
     let folders = || [Some(&args.wanted), args.heard.as_ref()].into_iter().flatten();
     let inputs = Inputs::new(names.iter().flat_map(|name| folders().map(move |folder| folder.join(name))));
     let target = args.csv.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
@@ -79,16 +81,17 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
         if interrupt::asked() {
             return Err(Interrupted::NothingWritten.into());
         }
-        let wanted = read_wav(&args.wanted.join(&name))?.to_mono();
+        let wanted = read_sound(&args.wanted.join(&name))?.to_mono();
+        let shown = name.display().to_string();
         let (wanted, heard) = match (&mut through, &args.heard) {
-            (Some(through), _) => through.pass(wanted).with_context(|| format!("`{name}`"))?,
+            (Some(through), _) => through.pass(wanted).with_context(|| format!("`{shown}`"))?,
             (None, Some(folder)) => {
-                let heard = read_wav(&folder.join(&name))?.to_mono().resample(wanted.sample_rate())?;
+                let heard = read_sound(&counterpart(folder, &name)?)?.to_mono().resample(wanted.sample_rate())?;
                 (wanted, heard)
             }
             (None, None) => return Err(Misuse::new("nothing to compare with").into()),
         };
-        rows.push(row(name, &wanted, &heard)?);
+        rows.push(row(shown, &wanted, &heard)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -120,17 +123,17 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// Names of the WAV files in `folder`, sorted.
-fn wav_names(folder: &Path) -> Result<Vec<String>> {
+/// Names of the sound files in `folder`, sorted.
+fn sound_names(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut names = vec![];
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
     for entry in entries {
         let name = entry.with_context(|| format!("cannot read `{}`", folder.display()))?.file_name();
-        names.extend(name.to_str().filter(|name| name.to_ascii_lowercase().ends_with(".wav")).map(str::to_owned));
+        names.extend(Some(PathBuf::from(name)).filter(|name| is_sound(name)));
     }
     names.sort();
     if names.is_empty() {
-        return Err(Misuse::new(format!("`{}` holds no WAV files", folder.display())).into());
+        return Err(Misuse::new(format!("`{}` holds no sound files", folder.display())).into());
     }
     Ok(names)
 }

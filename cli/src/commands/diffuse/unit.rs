@@ -283,7 +283,7 @@ mod tests {
         // torch: (x / 0.5).clamp(-1, 1).mul(32767).to(torch.int16)
         let expected = [[16_383, -32_767, 6_553], [0, 19_660, -6_553]];
         let bytes = wave.to_wav_bytes(WavFormat::Pcm16).unwrap();
-        let read = Waveform::from_wav(bytes.as_slice()).unwrap();
+        let read = Waveform::decode(&bytes).unwrap();
         for (channel, expected) in read.channels().iter().zip(expected) {
             assert_eq!(channel.iter().map(|sample| (sample * 32_768.0) as i32).collect::<Vec<_>>(), expected);
         }

@@ -20,11 +20,12 @@ use super::diffuse::{INFO, step_folder};
 use crate::{
     embedder::{Embedder, EmbedderArgs},
     failure::Misuse,
-    files::{Inputs, OutputFolder, read_wav},
+    files::{Inputs, OutputFolder},
     interrupt::{self, Interrupted},
     job::JobArgs,
     json_path, progress,
     session::{DeviceArgs, UsedDevice},
+    sound::read_sound,
     study::unfinished,
     tensors,
     units::Units,
@@ -210,7 +211,7 @@ fn unit(
     let files: Vec<PathBuf> = generated.files(prompt).collect();
     let mut values = vec![];
     for files in files.chunks(embedder.batch()) {
-        let sounds = files.iter().map(|path| read_wav(path)).collect::<Result<_>>()?;
+        let sounds = files.iter().map(|path| read_sound(path)).collect::<Result<_>>()?;
         for embedding in embedder.embed(sounds).with_context(|| format!("files from `{}` on", files[0].display()))? {
             ensure!(embedding.len() == embedder.width(), "an embedding of {} values", embedding.len());
             values.extend(embedding);

@@ -50,8 +50,8 @@ pub(crate) struct GenerateArgs {
     duration: Option<f64>,
     #[command(flatten)]
     sampling: SamplingArgs,
-    /// Continue this recording
-    #[arg(long, value_name = "WAV")]
+    /// Continue this recording, a sound file as for `embed`; of more than 30 s the model hears the last part
+    #[arg(long, value_name = "AUDIO")]
     continue_from: Option<PathBuf>,
     /// Prompts that are computed together
     #[arg(long, default_value_t = 4)]

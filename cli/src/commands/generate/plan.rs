@@ -15,9 +15,9 @@ use tonoscope_core::{
 
 use super::{GenerateArgs, record::Settings};
 use crate::{
-    files::read_wav,
     interrupt,
     session::{self, FoundModel, Provenance, UsedDevice},
+    sound::read_sound,
     tensors::{self, EditTensors},
 };
 
@@ -48,7 +48,7 @@ impl Plan {
     /// Reads all but the weights.
     pub(super) fn new(args: &GenerateArgs) -> Result<(Self, FoundModel)> {
         let (prompts, concepts): (Vec<_>, Vec<_>) = args.read_prompts()?.into_iter().unzip();
-        let recording = args.continue_from.as_deref().map(read_wav).transpose()?;
+        let recording = args.continue_from.as_deref().map(read_sound).transpose()?;
         let (edits, edit_tensors) = tensors::read_edits(&args.edit)?;
         let spec = Spec { captures: args.capture.clone(), edits };
         interrupt::listen();

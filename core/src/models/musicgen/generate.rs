@@ -38,6 +38,11 @@ impl Window {
     pub fn published(frame_rate: usize) -> Self {
         Self { frames: 30 * frame_rate, stride: 18 * frame_rate }
     }
+
+    /// The stride, within what leaves no gap and moves on.
+    fn step(self) -> usize {
+        self.stride.clamp(1, self.frames.max(1))
+    }
 }
 
 /// How to generate a batch.
@@ -206,26 +211,26 @@ impl MusicGen {
             return Err(GenerateError::NothingToAdd { given, frames: how.frames });
         }
         let codebooks = self.config().decoder.num_codebooks;
-        let mut start: Vec<Vec<Vec<u32>>> = sequences
+        let start: Vec<Vec<Vec<u32>>> = sequences
             .iter()
             .map(|sequence| if given == 0 { vec![vec![]; codebooks] } else { sequence.start.clone() })
             .collect();
-        let mut result = Generation { codes: start.clone(), first_tie: vec![None; sequences.len()] };
         let windows = self.windows(how, given);
+        // The first window may begin within what is continued.
+        let mut seen = from(&start, windows.first().map_or(0, |window| window.offset));
+        let mut result = Generation { codes: start, first_tie: vec![None; sequences.len()] };
         let total = windows.iter().map(|window| window.steps).sum();
         let mut done = 0;
         for window in &windows {
             let mut run = Run { model: self, how, text, sequences, offset: window.offset, ties: &mut result.first_tie };
-            let codes = run.window(hooks, &start, window.frames, [done, total], &mut listen).await?;
+            let codes = run.window(hooks, &seen, window.frames, [done, total], &mut listen).await?;
             done += window.steps;
             for (all, new) in result.codes.iter_mut().zip(&codes) {
                 for (all, new) in all.iter_mut().zip(new) {
                     all.extend_from_slice(&new[window.given..]);
                 }
             }
-            let stride = how.window.stride.min(window.frames);
-            let tail = |codes: &Vec<Vec<u32>>| codes.iter().map(|row| row[stride..].to_vec()).collect();
-            start = codes.iter().map(tail).collect();
+            seen = from(&codes, how.window.step().min(window.frames));
         }
         hooks.end_batch();
         Ok(result)
@@ -242,15 +247,23 @@ impl MusicGen {
             return vec![plan(0, given, how.frames)];
         }
         let mut windows = vec![];
-        let (mut offset, mut given) = (0, given);
+        let stride = how.window.step();
+        // The first window that adds a frame. Of a recording longer than a window, it sees the last part.
+        let mut offset = (given + 1).saturating_sub(how.window.frames).div_ceil(stride) * stride;
+        let mut given = given - offset;
         while offset + given < how.frames {
             let frames = how.window.frames.min(how.frames - offset);
             windows.push(plan(offset, given, frames));
-            given = frames - how.window.stride.min(frames);
-            offset += how.window.stride;
+            given = frames - stride.min(frames);
+            offset += stride;
         }
         windows
     }
+}
+
+/// Codes `[sequence][codebook][frame]` without their first `frames`.
+fn from(codes: &[Vec<Vec<u32>>], frames: usize) -> Vec<Vec<Vec<u32>>> {
+    codes.iter().map(|codes| codes.iter().map(|row| row[frames..].to_vec()).collect()).collect()
 }
 
 /// A window that is to come.

@@ -33,6 +33,7 @@ use crate::{
     failure::Misuse,
     files::OutputFolder,
     session::sha256,
+    sound::{find_sound, read_sound},
 };
 
 /// Samples per second that phrases are played with, as by the models whose music will be heard.
@@ -334,7 +335,5 @@ fn nearest(sound: &[f32], vectors: &[Vec<f32>]) -> usize {
 }
 
 fn note_sound(folder: &Path, note: &Note) -> Result<Waveform> {
-    let path = folder.join("audio").join(format!("{}.wav", note.note_str));
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Waveform::from_wav(bytes.as_slice()).with_context(|| format!("`{}`", path.display()))
+    read_sound(&find_sound(&folder.join("audio"), &note.note_str))
 }
