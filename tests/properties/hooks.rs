@@ -319,6 +319,23 @@ fn an_edit_that_fails_inside_the_run_fails_the_run() {
 }
 
 #[test]
+fn an_edit_of_steps_or_positions_that_the_run_does_not_have_is_an_error() {
+    let (_, placement) = devices().remove(0);
+    let model = load(&placement);
+    let finished = |edit: Edit| {
+        let spec = Spec { captures: vec![], edits: vec![edit] };
+        generate(&model, &spec, &EditTensors::new()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let last = FRAMES + 3;
+    assert_eq!(finished(Edit::zero("decoder.1.mlp_out").steps(last - 1..last + 9)), Ok(()));
+    let error = finished(Edit::zero("decoder.1.mlp_out").steps(last..last + 9)).unwrap_err();
+    assert_eq!(error, "an edit at `decoder.1.mlp_out` was never applied: the run has none of its steps 9..18");
+    assert_eq!(finished(Edit::zero("encoder.0.mlp_out").positions(15..40)), Ok(()));
+    let error = finished(Edit::zero("encoder.0.mlp_out").positions(16..40)).unwrap_err();
+    assert!(error.contains("none of its positions 16..40"), "{error}");
+}
+
+#[test]
 fn a_point_that_never_fires_is_an_error() {
     let (_, placement) = devices().remove(0);
     let model = load(&placement);

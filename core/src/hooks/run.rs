@@ -30,6 +30,18 @@ pub enum HookError {
         /// The point.
         point: HookPoint,
     },
+    /// An edit whose steps or positions the run did not have.
+    #[error("an edit at `{point}` was never applied: the run has none of its {what} {start}..{end}")]
+    NeverApplied {
+        /// The point.
+        point: HookPoint,
+        /// Steps or positions.
+        what: &'static str,
+        /// The first of them.
+        start: usize,
+        /// The first after them.
+        end: usize,
+    },
     /// Heads were named at a site that has none.
     #[error("hook point `{point}` has no heads to choose from")]
     NoHeads {
@@ -167,6 +179,8 @@ pub struct Hooks<'a> {
     closures_at: BTreeMap<HookPoint, Vec<usize>>,
     recorders: BTreeMap<HookPoint, Vec<Recorder>>,
     pending: BTreeSet<HookPoint>,
+    /// Edits, by point and place there, whose steps and positions did not come up yet.
+    unreached: BTreeSet<(HookPoint, usize)>,
     /// Prompts of the batch, by their numbers within the run. `None`: the batch is the run.
     batch: Option<Arc<[usize]>>,
     /// Prompts that the edits were last checked against.
@@ -189,7 +203,11 @@ impl<'a> Hooks<'a> {
         let mut hooks = Self { known: known.to_vec(), ..Self::default() };
         for edit in &spec.edits {
             for point in edit.points.expand(known)? {
-                hooks.edits.entry(point).or_default().push(Resolved::new(edit, point, tensors)?);
+                let edits = hooks.edits.entry(point).or_default();
+                if edit.scope.steps.is_some() || edit.scope.positions.is_some() {
+                    hooks.unreached.insert((point, edits.len()));
+                }
+                edits.push(Resolved::new(edit, point, tensors)?);
                 hooks.pending.insert(point);
             }
         }
@@ -356,6 +374,13 @@ impl<'a> Hooks<'a> {
         self.pending.remove(&point);
         let shape = x.dims();
         let positions = positions(point, shape);
+        if !self.unreached.is_empty() {
+            let steps = extent.start..extent.start + if is_whole(point) { 1 } else { shape[point.site.time_axis()] };
+            let edits = self.edits.get(&point).into_iter().flatten().enumerate();
+            for (index, _) in edits.filter(|(_, edit)| edit.edit.scope.reaches(&steps, positions)) {
+                self.unreached.remove(&(point, index));
+            }
+        }
         let mut output = x;
         let (edits, closures) = (self.edits.get(&point), self.closures_at.get(&point));
         if edits.is_some() || closures.is_some() {
@@ -440,11 +465,19 @@ impl<'a> Hooks<'a> {
     /// What was captured.
     ///
     /// # Errors
-    /// The first failure of an edit, or [`HookError::NeverFired`].
+    /// The first failure of an edit or a closure, [`HookError::NeverFired`], or [`HookError::NeverApplied`].
     pub fn finish(mut self) -> Result<Cache, HookError> {
         self.check()?;
         if let Some(&point) = self.pending.first() {
             return Err(HookError::NeverFired { point });
+        }
+        if let Some(&(point, index)) = self.unreached.first() {
+            let scope = &self.edits[&point][index].edit.scope;
+            let named = scope.steps.as_ref().map(|range| ("steps", range));
+            let named = named.or(scope.positions.as_ref().map(|range| ("positions", range)));
+            if let Some((what, range)) = named {
+                return Err(HookError::NeverApplied { point, what, start: range.start, end: range.end });
+            }
         }
         self.end_batch();
         let known = &self.known;

@@ -247,6 +247,18 @@ pub struct Scope {
     pub positions: Option<Range<usize>>,
 }
 
+impl Scope {
+    /// Whether a tensor of these steps, with so many positions in each, has a part that the scope may cover.
+    pub(crate) fn reaches(&self, steps: &Range<usize>, positions: usize) -> bool {
+        let overlaps =
+            |wanted: &Range<usize>, found: &Range<usize>| wanted.start.max(found.start) < wanted.end.min(found.end);
+        let has = |wanted: &Option<Range<usize>>, found: &Range<usize>| {
+            wanted.as_ref().is_none_or(|wanted| overlaps(wanted, found))
+        };
+        has(&self.steps, steps) && has(&self.positions, &(0..positions))
+    }
+}
+
 /// An axis of a tensor that an edit takes values from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
