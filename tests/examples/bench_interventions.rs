@@ -9,7 +9,7 @@ use std::{ops::ControlFlow, time::Instant};
 use tonoscope_backends::{DeviceName, Request};
 use tonoscope_core::{
     hooks::{Branch, Hooks, Site},
-    interventions::{Experiment, Feed, Means, PUBLISHED_ROWS, Technique, places},
+    interventions::{Experiment, Feed, MeanActivations, PUBLISHED_ROWS, Technique, places},
     models::musicgen::{Generate, MusicgenFiles, Prompt, Sampling, SequenceKey, Window},
 };
 
@@ -46,7 +46,7 @@ fn main() {
     let mut watch = |_| ControlFlow::Continue(());
     let means = [&original, &desired].map(|prompt| {
         let prompts = std::slice::from_ref(prompt);
-        pollster::block_on(Means::collect(&model, prompts, &points, &how, 1, &mut watch)).expect("means")
+        pollster::block_on(MeanActivations::collect(&model, prompts, &points, &how, 1, &mut watch)).expect("means")
     });
     let count = places.len();
     let experiment = Experiment {

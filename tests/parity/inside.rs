@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use tonoscope_core::{
     hooks::{Branch, Hooks, Site},
-    interventions::{Experiment, Feed, Means, Place, Technique, places, self_patch},
+    interventions::{Experiment, Feed, MeanActivations, Place, Technique, places, self_patch},
     lens::{ResidualStreams, early_exit},
     models::musicgen::{MusicGen, Progress, Prompt, SequenceKey},
 };
@@ -36,10 +36,10 @@ fn all_places(model: &MusicGen) -> Vec<Place> {
     places(&sites(), &layers, model.config().decoder.num_attention_heads).unwrap()
 }
 
-fn means(model: &MusicGen, concept: &[Prompt], places: &[Place]) -> Means {
+fn means(model: &MusicGen, concept: &[Prompt], places: &[Place]) -> MeanActivations {
     let mut points: Vec<_> = places.iter().map(|place| place.point()).collect();
     points.dedup();
-    pollster::block_on(Means::collect(model, concept, &points, &greedy(FRAMES), 1, &mut on)).unwrap()
+    pollster::block_on(MeanActivations::collect(model, concept, &points, &greedy(FRAMES), 1, &mut on)).unwrap()
 }
 
 /// `[prompt][row][codebook][frame]`

@@ -9,7 +9,7 @@ use tonoscope_core::{
         Axis, Change, Component, Edit, EditFile, EditTensors, HookPoint, PointError, Scope, Selector, Site, Value,
         read_floats,
     },
-    interventions::{Means, difference},
+    interventions::{MeanActivations, difference},
     models::musicgen::MusicGen,
 };
 use wasm_bindgen::JsError;
@@ -119,7 +119,7 @@ impl DirectionRequest {
         prompts: &[String],
         points: &[HookPoint],
         before: usize,
-    ) -> Result<Means, JsError> {
+    ) -> Result<MeanActivations, JsError> {
         if prompts.is_empty() {
             return Err(misuse("a direction leads from at least one prompt to at least one other"));
         }
@@ -131,6 +131,6 @@ impl DirectionRequest {
             let each = progress.total / prompts.len().max(1);
             bridge::step(before * each + progress.done, all * each)
         };
-        Means::collect(model, &sequences, points, &how, 1, &mut watch).await.map_err(failed)
+        MeanActivations::collect(model, &sequences, points, &how, 1, &mut watch).await.map_err(failed)
     }
 }

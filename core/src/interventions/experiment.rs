@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Means, MeansError, control::random_direction, means::difference};
+use super::{MeanActivations, MeansError, control::random_direction, means::difference};
 use crate::{
     hooks::{Axis, Branch, Change, Edit, EditTensors, HookError, HookPoint, Hooks, Scope, Selector, Site, Spec, Value},
     models::musicgen::{Generate, GenerateError, MusicGen, Progress, RowSharing, Sequence, SequenceKey, Text},
@@ -173,7 +173,7 @@ impl Experiment {
         model: &MusicGen,
         text: &Text,
         key: &SequenceKey,
-        [original, desired]: [&Means; 2],
+        [original, desired]: [&MeanActivations; 2],
         how: &Generate,
         rows_at_once: usize,
         watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
@@ -291,7 +291,11 @@ struct Values {
 }
 
 impl Values {
-    fn new(experiment: &Experiment, original: &Means, desired: &Means) -> Result<Self, InterventionError> {
+    fn new(
+        experiment: &Experiment,
+        original: &MeanActivations,
+        desired: &MeanActivations,
+    ) -> Result<Self, InterventionError> {
         let difference = difference(desired, original);
         let means = match experiment.technique {
             Technique::Replace => desired,

@@ -18,7 +18,7 @@ const CHECKSUM: &str = "sha256";
 
 /// Mean activations over the prompts of one concept, by guidance branch and generation step.
 #[derive(Debug, Clone, Default)]
-pub struct Means {
+pub struct MeanActivations {
     /// `[branch, 1, step, head, feature]`; one branch without guidance, one head where the site has none.
     pub points: BTreeMap<HookPoint, Tensor<5>>,
 }
@@ -58,7 +58,7 @@ pub enum MeansError {
     },
 }
 
-impl Means {
+impl MeanActivations {
     /// Generates every prompt and averages what passes `points`, batch by batch; no prompt's activations are kept.
     ///
     /// # Errors
@@ -208,8 +208,8 @@ fn first_difference(found: &serde_json::Value, expected: &serde_json::Value) -> 
 }
 
 /// Desired minus original at every point that both have: a steering direction per step.
-pub fn difference(desired: &Means, original: &Means) -> Means {
+pub fn difference(desired: &MeanActivations, original: &MeanActivations) -> MeanActivations {
     let minus =
         |(point, mean): (&HookPoint, &Tensor<5>)| Some((*point, mean.clone() - original.points.get(point)?.clone()));
-    Means { points: desired.points.iter().filter_map(minus).collect() }
+    MeanActivations { points: desired.points.iter().filter_map(minus).collect() }
 }
