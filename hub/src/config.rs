@@ -6,8 +6,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "network")]
+use super::Proxies;
 use super::name::expand_home;
-use super::{HubError, Proxies, Token};
+use super::{HubError, Token};
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
@@ -25,6 +27,7 @@ pub struct HubConfig {
     /// Home folder, for a `~` in front of a path.
     pub home: Option<PathBuf>,
     /// Proxies of the requests.
+    #[cfg(feature = "network")]
     pub proxies: Proxies,
     /// PEM file of root certificates instead of Mozilla's.
     pub certificates: Option<PathBuf>,
@@ -46,6 +49,7 @@ impl HubConfig {
             token: None,
             offline: false,
             home: None,
+            #[cfg(feature = "network")]
             proxies: Proxies::default(),
             certificates: None,
             stall: Duration::from_secs(30),
@@ -94,6 +98,7 @@ impl HubConfig {
             })?;
 
         let mut config = Self::new(cache);
+        #[cfg(feature = "network")]
         if let Some(endpoint) = text("HF_ENDPOINT") {
             config.endpoint = check_address("HF_ENDPOINT", &endpoint, Some("HF_TOKEN"))?;
         }
@@ -115,7 +120,10 @@ impl HubConfig {
         config.offline = truthy("HF_HUB_OFFLINE") || truthy("TRANSFORMERS_OFFLINE");
         config.certificates = certificates(lookup);
         config.home = home;
-        config.proxies = Proxies::from_lookup(lookup);
+        #[cfg(feature = "network")]
+        {
+            config.proxies = Proxies::from_lookup(lookup);
+        }
         Ok(config)
     }
 }
@@ -150,6 +158,7 @@ pub fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf
 
 /// `text`, the value of `setting`, without the slash at its end, if it can be the address of a server; `token` is the
 /// variable that a token belongs into.
+#[cfg(feature = "network")]
 pub fn check_address(setting: &str, text: &str, token: Option<&str>) -> Result<String, HubError> {
     let bad = |reason: String| HubError::BadSetting { setting: setting.into(), reason };
     let text = text.trim().trim_end_matches('/');

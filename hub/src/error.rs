@@ -38,6 +38,12 @@ pub enum HubError {
         /// The cache that was searched.
         cache: PathBuf,
     },
+    /// The cache does not hold the model, and this build sends no request.
+    #[error("`{model}` is not in the cache, and this build cannot download")]
+    NoNetwork {
+        /// The model.
+        model: String,
+    },
     /// A checkpoint lacks files.
     #[error("`{place}` is no whole checkpoint; missing {}", list(missing))]
     Incomplete {
@@ -246,6 +252,7 @@ impl HubError {
             }
             Self::NoRevision { .. } => "leave out `@revision` for `main`".into(),
             Self::Offline { .. } => "unset `HF_HUB_OFFLINE`, or run `tonoscope models fetch` where there is a connection and copy the cache".into(),
+            Self::NoNetwork { .. } => "build with the feature `hub`, or pass a folder".into(),
             Self::NotInCache { .. } => "`tonoscope models list` shows what is there".into(),
             Self::Incomplete { consists_of, .. } => (*consists_of).into(),
             Self::Network { .. } | Self::Stalled { .. } | Self::Cut { .. } => {
