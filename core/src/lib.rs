@@ -5,6 +5,7 @@
 //! writes sound. Nothing here names a backend, prints, or reads an environment variable or a clock.
 
 pub mod audio;
+pub mod captures;
 pub mod checkpoint;
 pub mod concepts;
 pub mod corpus;

@@ -38,6 +38,7 @@ const USES: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("diffusion", &["checkpoint"]),
     ("hooks", &["checkpoint"]),
+    ("captures", &["checkpoint", "hooks"]),
     ("nn", &["checkpoint", "hooks"]),
     ("models", &["audio", "checkpoint", "diffusion", "hooks", "metrics", "nn"]),
     ("concepts", &["hooks", "metrics", "models"]),

@@ -8,3 +8,7 @@ pub mod oobleck;
 pub mod passt;
 pub mod stable_audio;
 pub mod t5;
+
+mod occurrences;
+
+pub use occurrences::occurrences;

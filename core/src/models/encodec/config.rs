@@ -130,7 +130,7 @@ impl EncodecConfig {
     }
 
     /// Codebooks that an encoding of the lowest bandwidth has.
-    pub(super) fn encoded_quantizers(&self) -> usize {
+    pub fn encoded_quantizers(&self) -> usize {
         let per_codebook = (self.codebook_size as f64).log2() * self.frame_rate() as f64;
         match self.target_bandwidths.first() {
             Some(&bandwidth) if bandwidth > 0.0 => {

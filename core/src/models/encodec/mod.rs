@@ -10,6 +10,7 @@ mod config;
 mod lstm;
 mod quantizer;
 mod seanet;
+mod sound;
 mod stream;
 
 use burn::{
@@ -20,6 +21,8 @@ use burn::{
 pub use config::{EncodecConfig, PadMode};
 use quantizer::Quantizer;
 use seanet::Seanet;
+pub use sound::SoundError;
+pub(crate) use sound::waveforms;
 pub use stream::AudioStream;
 
 use crate::checkpoint::{LoadError, Weights};

@@ -10,7 +10,7 @@ use burn::tensor::ExecutionError;
 use super::{DelayPattern, MusicGen, RowSharing, Sampling, SequenceKey, Text, window::Run};
 use crate::{
     hooks::{HookError, Hooks},
-    models::t5::TokenIds,
+    models::t5::{T5Tokenizer, TokenError, TokenIds},
 };
 
 /// One sequence to generate.
@@ -31,6 +31,16 @@ pub struct Window {
     pub frames: usize,
     /// Frames by which it advances.
     pub stride: usize,
+}
+
+impl Prompt {
+    /// `text` from the beginning, with the random numbers of its `sample`-th piece.
+    ///
+    /// # Errors
+    /// [`TokenError`] if the tokenizer does not take the text.
+    pub fn of_text(tokenizer: &T5Tokenizer, text: &str, sample: u64) -> Result<Self, TokenError> {
+        Ok(Self { ids: tokenizer.encode(text)?, key: SequenceKey::new(text, sample), start: vec![] })
+    }
 }
 
 impl Window {

@@ -6,7 +6,10 @@ use super::{GenerationConfig, MusicGen, MusicgenConfig, audiocraft};
 pub(super) use crate::checkpoint::read_json;
 use crate::{
     checkpoint::{LoadError, Placement, Source, Weights, adapted, open_folder, unwrapped},
-    models::t5::{T5Tokenizer, TokenError},
+    models::{
+        encodec::Encodec,
+        t5::{T5Encoder, T5Tokenizer, TokenError},
+    },
 };
 
 /// How a folder names its tensors.
@@ -127,6 +130,22 @@ impl MusicgenFiles {
         let model = MusicGen::load(&self.config, &weights)?;
         weights.finish()?;
         Ok(model)
+    }
+
+    /// Places the weights of the audio codec alone.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the first tensor that is missing or of another shape.
+    pub fn load_audio_encoder(self, placement: Placement) -> Result<Encodec, LoadError> {
+        Encodec::load(&self.config.audio_encoder, &Weights::new(self.source, placement).sub("audio_encoder"))
+    }
+
+    /// Places the weights of the text encoder alone.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the first tensor that is missing or of another shape.
+    pub fn load_text_encoder(self, placement: Placement) -> Result<T5Encoder, LoadError> {
+        T5Encoder::load(&self.config.text_encoder, &Weights::new(self.source, placement).sub("text_encoder"))
     }
 }
 

@@ -10,6 +10,8 @@ mod lanes;
 mod load;
 mod pattern;
 mod sampling;
+mod settings;
+mod sound;
 mod state;
 mod window;
 #[cfg(not(target_arch = "wasm32"))]
@@ -28,6 +30,8 @@ pub use lanes::{Lane, RowSharing};
 pub use load::{Beside, Layout, MusicgenFiles};
 pub use pattern::DelayPattern;
 pub use sampling::{Choice, Sampling, SequenceKey};
+pub use settings::{MAX_SECONDS, SettingError};
+pub use sound::SoundStream;
 pub use state::{DecoderState, Text};
 pub(crate) use window::guided;
 

@@ -6,6 +6,7 @@
 
 mod config;
 mod described;
+mod heard;
 mod labels;
 mod mel;
 mod vit;
@@ -13,6 +14,7 @@ mod vit;
 use burn::tensor::{DType, Device, ExecutionError, Tensor, TensorData};
 
 pub use config::PasstConfig;
+pub use heard::UnheardError;
 pub use labels::{Label, Labels, UnknownLabel};
 pub use mel::{MelConfig, MelFrontEnd};
 pub use vit::{Vit, VitOutput};

@@ -11,7 +11,10 @@ use crate::{
         LoadError, Overlay, Placement, Remapped, Source, Taken, Weights, adapted, open_folder, open_named_folder,
         unwrapped,
     },
-    models::t5::{T5Config, T5Tokenizer, TokenError},
+    models::{
+        oobleck::Oobleck,
+        t5::{T5Config, T5Tokenizer, TokenError},
+    },
 };
 
 /// How a folder names its files and tensors.
@@ -138,6 +141,14 @@ impl StableAudioFiles {
         let model = StableAudio::load(&self.config, &weights)?;
         weights.finish()?;
         Ok(model)
+    }
+
+    /// Places the weights of the autoencoder alone.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the first tensor that is missing or of another shape.
+    pub fn load_vae(self, placement: Placement) -> Result<Oobleck, LoadError> {
+        Oobleck::load(&self.config.vae, &Weights::new(self.source, placement).sub("vae"))
     }
 }
 
