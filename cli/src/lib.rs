@@ -2,7 +2,6 @@
 
 mod archive;
 mod audio_info;
-mod captures;
 mod commands;
 mod csv_input;
 mod diffuser;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tonoscope_backends::Opened;
 use tonoscope_core::{
     audio::Waveform,
-    models::musicgen::{Generate, Prompt, Sampling, SequenceKey, Window},
+    models::musicgen::{Generate, Prompt, Sampling, SettingError, Window},
 };
 
 use crate::{
@@ -27,8 +27,6 @@ use crate::{
     units::Units,
 };
 
-/// Longest music that is made in one piece.
-const MAX_SECONDS: f64 = 3600.0;
 /// Length of an experiment's music by default, seconds.
 const USUAL_SECONDS: f64 = 4.0;
 
@@ -58,27 +56,15 @@ pub(crate) struct SamplingArgs {
 impl SamplingArgs {
     /// What can be said of them and of `seconds` of music, if a length is asked for, before anything is read.
     pub(crate) fn check(&self, seconds: Option<f64>) -> Result<(), Misuse> {
-        if let Some(seconds) = seconds.filter(|seconds| !(*seconds > 0.0 && *seconds <= MAX_SECONDS)) {
-            let what = format!("a duration of {seconds} s, expected more than 0 and at most {MAX_SECONDS} s");
-            return Err(Misuse::new(what));
-        }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            let what = format!("a temperature of {}, expected a positive number", self.temperature);
-            return Err(Misuse::new(what).hint("for the likeliest token every time, use `--greedy`"));
-        }
-        if !(0.0..=1.0).contains(&self.top_p) {
-            return Err(Misuse::new(format!("a top-p of {}, expected 0 to 1", self.top_p)));
-        }
-        if self.guidance.is_some_and(|guidance| !guidance.is_finite()) {
-            return Err(Misuse::new("a guidance that is not a number"));
-        }
-        Ok(())
+        // Temperature and top-p are checked even where `--greedy` leaves them unused.
+        Generate::check(seconds.unwrap_or(USUAL_SECONDS), self.guidance, &self.random()).map_err(misuse)
     }
 
     fn sampling(&self) -> Sampling {
-        if self.greedy {
-            return Sampling::Greedy;
-        }
+        if self.greedy { Sampling::Greedy } else { self.random() }
+    }
+
+    fn random(&self) -> Sampling {
         Sampling::Random { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed: self.seed }
     }
 
@@ -96,17 +82,16 @@ impl SamplingArgs {
             ));
         }
         let seconds = seconds.unwrap_or(trained.map_or(usual, |trained| usual.min(trained)));
-        let frames = (seconds * frame_rate as f64).round() as usize;
-        if frames == 0 {
-            let frame = 1.0 / frame_rate as f64;
-            return Err(Misuse::new(format!("{seconds} s is less than one frame of {frame} s")));
-        }
-        Ok(Generate {
-            frames,
-            guidance: self.guidance.unwrap_or(found.files.generation.guidance_scale),
-            sampling: self.sampling(),
-            window: Window::published(frame_rate),
-        })
+        let guidance = self.guidance.unwrap_or(found.files.generation.guidance_scale);
+        Generate::new(seconds, guidance, self.sampling(), frame_rate).map_err(misuse)
+    }
+}
+
+fn misuse(error: SettingError) -> Misuse {
+    let misuse = Misuse::new(error.to_string());
+    match error {
+        SettingError::Temperature(_) => misuse.hint("for the likeliest token every time, use `--greedy`"),
+        _ => misuse,
     }
 }
 
@@ -295,8 +280,7 @@ pub(crate) fn unfinished(
 /// A prompt with the key of its random numbers.
 pub(crate) fn keyed(found: &FoundModel, text: &str) -> Result<Prompt> {
     use anyhow::Context;
-    let ids = found.tokenizer.encode(text).with_context(|| format!("prompt `{}`", tensors::shortened(text)))?;
-    Ok(Prompt { ids, key: SequenceKey::new(text, 0), start: vec![] })
+    Prompt::of_text(&found.tokenizer, text, 0).with_context(|| format!("prompt `{}`", tensors::shortened(text)))
 }
 
 /// Writes `wave` as a 16-bit WAV file called `name`.

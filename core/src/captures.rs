@@ -15,6 +15,8 @@ const AXES: &str = "axes";
 
 /// Name of the axis along which batches are joined; captures without it are means over prompts.
 const PROMPT: &str = "prompt";
+/// Elements of joined captures for each one of their parts: texts are padded to 16 tokens, and have at most 512.
+const MOST_FILLED: usize = 64;
 
 /// One captured tensor of one batch, or of all.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,28 +56,38 @@ pub async fn read(cache: &Cache) -> Result<Vec<Recorded>, ExecutionError> {
 /// with zeros. A mean over prompts is that over the prompts of all batches which have the step.
 ///
 /// # Errors
-/// [`LoadError::Config`] if batches hold different captures, as damaged ones may.
+/// [`LoadError::Config`] if they did not capture the same: they come from files.
 pub fn join(batches: &[(usize, Vec<Recorded>)]) -> Result<Vec<Recorded>, LoadError> {
     let Some((_, first)) = batches.first() else { return Ok(vec![]) };
-    let of = |captures: &[Recorded]| captures.iter().map(|of| (of.name.clone(), of.axes.clone())).collect::<Vec<_>>();
-    if batches.iter().any(|(_, captures)| of(captures) != of(first)) {
-        return Err(damaged("batches hold different captures: run again with `--overwrite`".to_owned()));
-    }
-    let of_all = |index: usize| -> Vec<(usize, &Recorded)> {
-        batches.iter().map(|(prompts, captures)| (*prompts, &captures[index])).collect()
+    let of_all = |index: usize| -> Option<Vec<(usize, &Recorded)>> {
+        batches.iter().map(|(prompts, captures)| Some((*prompts, captures.get(index)?))).collect()
     };
-    Ok((0..first.len()).map(|index| join_one(&of_all(index))).collect())
+    let other = || damaged("batches with other captures".to_owned());
+    let joined = |index: usize| join_one(&of_all(index).ok_or_else(other)?);
+    (0..first.len()).map(joined).collect()
 }
 
-fn join_one(parts: &[(usize, &Recorded)]) -> Recorded {
+fn join_one(parts: &[(usize, &Recorded)]) -> Result<Recorded, LoadError> {
     let (_, first) = parts[0];
+    let alike = |(prompts, part): &(usize, &Recorded)| {
+        let of_prompts = part.axes.iter().zip(&part.shape).all(|(axis, extent)| axis != PROMPT || extent == prompts);
+        let filled = part.shape.iter().all(|extent| *extent > 0) && part.shape.len() == part.axes.len();
+        (&part.name, &part.axes) == (&first.name, &first.axes) && of_prompts && filled
+    };
+    let apart = || damaged(format!("the captures of `{}` do not belong together", first.name));
+    if !parts.iter().all(alike) {
+        return Err(apart());
+    }
     let along = first.axes.iter().position(|axis| axis == PROMPT);
     let extent = |axis: usize| {
         let lens = parts.iter().map(|(_, part)| part.shape[axis]);
         if Some(axis) == along { lens.sum() } else { lens.max().unwrap_or(0) }
     };
     let shape: Vec<usize> = (0..first.shape.len()).map(extent).collect();
-    let len = shape.iter().product();
+    let len = shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
+    let given: usize = parts.iter().map(|(_, part)| part.values.len()).sum();
+    let len = len.filter(|len| *len <= given.saturating_mul(MOST_FILLED));
+    let len = len.ok_or_else(apart)?;
     let values = if along.is_some() {
         let mut values = vec![0.0; len];
         let mut offset = 0;
@@ -95,7 +107,7 @@ fn join_one(parts: &[(usize, &Recorded)]) -> Recorded {
         }
         sums.into_iter().map(|(sum, count)| if count > 0.0 { (sum / count) as f32 } else { 0.0 }).collect()
     };
-    Recorded { name: first.name.clone(), axes: first.axes.clone(), shape, values }
+    Ok(Recorded { name: first.name.clone(), axes: first.axes.clone(), shape, values })
 }
 
 /// Calls `take` with every value of `part` and its place in a tensor of `shape`, moved by `offset` along one axis.
@@ -228,7 +240,7 @@ mod tests {
         let joined = join(&[(2, vec![first.clone()]), (1, vec![second])]).unwrap();
         let expected = [1.0, 0.0, 2.0, 0.0, 5.0, 6.0, 3.0, 0.0, 4.0, 0.0, 7.0, 8.0];
         assert_eq!(joined, [recorded(&axes, &[2, 3, 2, 1], &expected)]);
-        assert_eq!(join(&[(2, vec![first.clone()])]).unwrap(), [first.clone()]);
+        assert_eq!(join(&[(2, vec![first.clone()])]).unwrap(), std::slice::from_ref(&first));
         assert!(join(&[(2, vec![first]), (1, vec![])]).is_err(), "a damaged batch");
     }
 
@@ -239,6 +251,33 @@ mod tests {
         let second = recorded(&axes, &[1, 2, 2], &[5.0, 6.0, 7.0, 8.0]);
         let joined = join(&[(3, vec![first]), (1, vec![second])]).unwrap();
         assert_eq!(joined, [recorded(&axes, &[1, 2, 2], &[2.0, 3.0, 7.0, 8.0])]);
+    }
+
+    #[test]
+    fn captures_that_do_not_belong_together_are_refused() {
+        let axes = ["prompt", "token"];
+        let one = || recorded(&axes, &[1, 2], &[1.0, 2.0]);
+        let refused = |other: Recorded| join(&[(1, vec![one()]), (1, vec![other])]).is_err();
+        assert!(!refused(one()));
+        assert!(refused(recorded(&axes, &[2, 1], &[1.0, 2.0])), "of two prompts");
+        assert!(refused(recorded(&["prompt", "step"], &[1, 2], &[1.0, 2.0])));
+        assert!(refused(recorded(&axes, &[1], &[1.0])));
+        assert!(refused(recorded(&axes, &[1, 1_000_000_000_000], &[1.0])), "far more zeros than values");
+        assert!(join(&[(1, vec![one()]), (1, vec![])]).is_err());
+    }
+
+    #[test]
+    fn no_damage_to_a_file_panics() {
+        let whole = to_bytes(&[recorded(&["prompt", "token"], &[1, 2], &[1.0, 2.0])], vec![], BTreeMap::new()).unwrap();
+        for at in 0..whole.len() {
+            for value in [0, b'0', b'1', b'9', b'[', b'I', 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                if let Ok((captures, _)) = from_bytes(&bytes) {
+                    let _ = join(&[(1, captures.clone()), (1, captures)]);
+                }
+            }
+        }
     }
 
     #[test]

@@ -14,7 +14,6 @@ use crate::{
     failure::{failed, misuse},
     judge::{Judge, Judgement},
     model::Loaded,
-    piece::sound,
     request::PieceRequest,
 };
 
@@ -109,7 +108,7 @@ pub(crate) async fn read(
     bridge::stage("decoding");
     let mut waves = vec![];
     for codes in &codes {
-        waves.push(sound(model, codes).await?);
+        waves.push(model.sound(codes).await.map_err(failed)?);
         if bridge::step(waves.len(), layers.len()).is_break() {
             return Err(misuse("cancelled"));
         }

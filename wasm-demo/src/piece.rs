@@ -3,8 +3,7 @@
 use serde_json::json;
 use tonoscope_core::{
     audio::{WavFormat, Waveform},
-    hooks::read_floats,
-    models::musicgen::{MusicGen, Tie},
+    models::musicgen::Tie,
 };
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
@@ -60,13 +59,4 @@ impl Piece {
     pub fn captures(&self) -> Option<Vec<u8>> {
         self.captures.clone()
     }
-}
-
-/// Sound of codes `[codebook][frame]`.
-pub(crate) async fn sound(model: &MusicGen, codes: &[Vec<u32>]) -> Result<Waveform, JsError> {
-    let audio = model.decode_audio(&[codes.to_vec()]);
-    let [_, _, samples] = audio.dims();
-    let flat = read_floats(audio).await.map_err(failed)?;
-    let channels = flat.chunks(samples.max(1)).map(<[f32]>::to_vec).collect();
-    Waveform::new(channels, model.config().audio_encoder.sampling_rate).map_err(failed)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
     hooks::Capture,
-    models::musicgen::{Generate, Prompt, Sampling, SequenceKey, Window},
+    models::musicgen::{Generate, Prompt, Sampling, SettingError},
 };
 use wasm_bindgen::JsError;
 
@@ -78,34 +78,14 @@ impl PieceRequest {
                 self.seconds
             )));
         }
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(misuse(format!(
-                "a temperature of {}, expected a positive number\nfor the likeliest token every time, choose greedy",
-                self.temperature
-            )));
-        }
-        if !(0.0..=1.0).contains(&self.top_p) {
-            return Err(misuse(format!("a top-p of {}, expected 0 to 1", self.top_p)));
-        }
-        if self.guidance.is_some_and(|guidance| !guidance.is_finite()) {
-            return Err(misuse("a guidance that is not a number"));
-        }
-        Ok(())
+        Generate::check(self.seconds, self.guidance, &self.random(0)).map_err(outside)
     }
 
     /// How `loaded` is to generate it: exactly as the command line would.
     pub(crate) fn generate(&self, loaded: &Loaded) -> Result<Generate, JsError> {
         let rate = loaded.model.frame_rate();
-        let frames = (self.seconds * rate as f64).round() as usize;
-        if frames == 0 {
-            return Err(misuse(format!("{} s is less than one frame of {} s", self.seconds, 1.0 / rate as f64)));
-        }
-        Ok(Generate {
-            frames,
-            guidance: self.guidance.unwrap_or(loaded.generation.guidance_scale),
-            sampling: self.sampling()?,
-            window: Window::published(rate),
-        })
+        let guidance = self.guidance.unwrap_or(loaded.generation.guidance_scale);
+        Generate::new(self.seconds, guidance, self.sampling()?, rate).map_err(outside)
     }
 
     fn sampling(&self) -> Result<Sampling, JsError> {
@@ -118,7 +98,11 @@ impl PieceRequest {
                 text.parse().map_err(|_| misuse(format!("a seed of `{text}`, expected a whole number below 2⁶⁴")))?
             }
         };
-        Ok(Sampling::Random { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed })
+        Ok(self.random(seed))
+    }
+
+    fn random(&self, seed: u64) -> Sampling {
+        Sampling::Random { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, seed }
     }
 
     /// The only prompt of the batch.
@@ -131,8 +115,15 @@ impl PieceRequest {
     }
 }
 
+/// A setting outside its range, with what to do about it.
+fn outside(error: SettingError) -> JsError {
+    match error {
+        SettingError::Temperature(_) => misuse(format!("{error}\nfor the likeliest token every time, choose greedy")),
+        _ => failed(error),
+    }
+}
+
 /// `prompt` with the key of its first sample.
 pub(crate) fn sequence(prompt: &str, loaded: &Loaded) -> Result<Prompt, JsError> {
-    let ids = loaded.tokenizer.encode(prompt).map_err(failed)?;
-    Ok(Prompt { ids, key: SequenceKey::new(prompt, 0), start: vec![] })
+    Prompt::of_text(&loaded.tokenizer, prompt, 0).map_err(failed)
 }

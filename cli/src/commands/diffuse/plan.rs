@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tonoscope_core::{
     hooks::Spec,
-    models::{stable_audio::SampleRequest, t5::TokenIds},
+    models::{occurrences, stable_audio::SampleRequest, t5::TokenIds},
     musicologist::{Annotation, read_annotations},
 };
 
@@ -124,9 +124,9 @@ pub(super) fn planned(args: &DiffuseArgs, encode: &dyn Fn(&str) -> Result<TokenI
     let annotations = args.annotations.as_deref().map(read).transpose()?;
     let by_text: BTreeMap<&str, &Annotation> =
         annotations.iter().flatten().rev().map(|annotation| (annotation.prompt.trim(), annotation)).collect();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let occurrences = occurrences(&texts);
     let mut prompts = Vec::with_capacity(texts.len());
-    for (index, text) in texts.into_iter().enumerate() {
+    for (index, (text, occurrence)) in texts.into_iter().zip(occurrences).enumerate() {
         // In the order of the prompts they belong together even where a text comes twice.
         let at_its_place = annotations.as_ref().and_then(|all| all.get(index));
         let at_its_place = at_its_place.filter(|annotation| annotation.prompt.trim() == text.trim());
@@ -136,15 +136,13 @@ pub(super) fn planned(args: &DiffuseArgs, encode: &dyn Fn(&str) -> Result<TokenI
             let hint = "annotate the prompts again with `tonoscope prompts annotate`, or leave `--annotations` out";
             return Err(Misuse::new(what).hint(hint).into());
         }
-        let times = seen.entry(text.clone()).or_default();
         prompts.push(PlannedPrompt {
             ids: encode(&text).with_context(|| format!("prompt {index}, `{}`", shortened(&text)))?,
-            occurrence: *times,
+            occurrence: occurrence as usize,
             aspects: annotation.map(|annotation| annotation.aspects.clone()),
             bpm: annotation.map(|annotation| annotation.bpm),
             text,
         });
-        *times += 1;
     }
     Ok(prompts)
 }

@@ -8,6 +8,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 use tonoscope_core::{
     audio::{WavFormat, Waveform},
+    captures::{self, Recorded},
     diffusion::Observed,
     hooks::{HookPoint, HookTensors, Hooks},
     models::{
@@ -20,13 +21,7 @@ use super::{
     noise::{self, Given, Kept, NoiseSource},
     plan::{DiffusePlan, audio, step_folder},
 };
-use crate::{
-    captures::{self, Recorded},
-    files::OutputFolder,
-    interrupt::Interrupted,
-    progress, tensors,
-    units::Units,
-};
+use crate::{files::OutputFolder, interrupt::Interrupted, progress, tensors, units::Units};
 
 /// Folders of what is kept beside the audio, a file for each prompt.
 const LATENTS: &str = "latents";

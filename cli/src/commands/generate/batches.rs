@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use tonoscope_core::{
+    captures,
     hooks::{HookTensors, Hooks},
     models::musicgen::{GenerateError, MusicGen, Progress, Prompt, Tie},
 };
@@ -18,7 +19,6 @@ use super::{
 use tonoscope_hub::hex;
 
 use crate::{
-    captures,
     files::OutputFolder,
     interrupt::{self, Interrupted},
     progress, tensors,
@@ -129,7 +129,7 @@ impl Work<'_> {
 
     fn write_audio(&self, index: usize, codes: &[Vec<u32>], tie: Option<Tie>) -> Result<MadePiece> {
         let name = audio_name(index);
-        let wave = pollster::block_on(tensors::decode(self.model, codes)).with_context(|| name.clone())?;
+        let wave = pollster::block_on(self.model.sound(codes)).with_context(|| name.clone())?;
         let wave = if self.args.normalise { wave.normalise_peak(1.0) } else { wave };
         let clipped = wave.channels().iter().flatten().filter(|sample| sample.abs() > 1.0).count();
         let bytes = tensors::wav(&wave, self.args.float)?;

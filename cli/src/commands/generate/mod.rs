@@ -8,7 +8,7 @@ mod unit;
 use std::{io::Write, path::PathBuf, time::Instant};
 
 use anyhow::Result;
-use tonoscope_core::{hooks::Capture, models::musicgen::Sampling};
+use tonoscope_core::{captures, hooks::Capture, models::musicgen::Sampling};
 
 use self::{
     batches::{Work, audio_name},
@@ -16,7 +16,6 @@ use self::{
     record::{RunRecord, Timings, pieces},
 };
 use crate::{
-    captures,
     failure::Misuse,
     files::{Inputs, OutputFolder, remove_if_there},
     prompt_file,

@@ -1,7 +1,5 @@
 //! What is to be done, once everything that can be checked without the weights was checked.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tonoscope_core::{
@@ -9,6 +7,7 @@ use tonoscope_core::{
     hooks::{HookPoint, Hooks, Spec},
     models::{
         musicgen::{Generate, MusicGen, MusicgenConfig, Prompt, SequenceKey, points},
+        occurrences,
         t5::TokenIds,
     },
 };
@@ -121,17 +120,12 @@ impl Plan {
     /// are the prompt's text and that number, so that a piece does not depend on its neighbours.
     pub(super) fn sequences(&self, model: &MusicGen) -> Result<Vec<(u64, Prompt)>> {
         let start = match &self.recording {
-            Some(recording) => pollster::block_on(tensors::encode_recording(model, recording.clone()))?,
+            Some(recording) => pollster::block_on(model.encode_recording(recording.clone()))?,
             None => vec![],
         };
-        let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-        let mut sequences = Vec::with_capacity(self.prompts.len());
-        for (text, ids) in self.prompts.iter().zip(&self.ids) {
-            let times = seen.entry(text).or_default();
-            let key = SequenceKey::new(text, *times);
-            sequences.push((*times, Prompt { ids: ids.clone(), key, start: start.clone() }));
-            *times += 1;
-        }
-        Ok(sequences)
+        let sequence = |((text, ids), sample): ((&String, &TokenIds), u64)| {
+            (sample, Prompt { ids: ids.clone(), key: SequenceKey::new(text, sample), start: start.clone() })
+        };
+        Ok(self.prompts.iter().zip(&self.ids).zip(occurrences(&self.prompts)).map(sequence).collect())
     }
 }

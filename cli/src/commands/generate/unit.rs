@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
-use tonoscope_core::models::musicgen::Tie;
-
-use crate::captures::{self, Recorded};
+use tonoscope_core::{
+    captures::{self, Recorded},
+    models::musicgen::Tie,
+};
 
 /// One batch: codes, audio, captures.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +47,7 @@ impl Batch {
         let codes: Vec<u8> = self.codes.iter().flatten().flatten().flat_map(|code| code.to_le_bytes()).collect();
         let codes = TensorView::new(Dtype::U32, shape, &codes)?;
         let metadata = [("pieces".to_owned(), serde_json::to_string(&self.pieces)?)];
-        captures::to_bytes(&self.captures, vec![("codes", codes)], metadata.into())
+        Ok(captures::to_bytes(&self.captures, vec![("codes", codes)], metadata.into())?)
     }
 
     /// Makes sure that it is of so many pieces, each with the codes of `shape`: codebooks, frames, and entries of a codebook.

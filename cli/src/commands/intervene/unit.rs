@@ -24,7 +24,6 @@ use crate::{
     judge::{Judge, as_heard, classify_clips},
     second_judge::SecondJudge,
     study::write_wave,
-    tensors,
 };
 
 type Codes = Vec<Vec<u32>>;
@@ -155,7 +154,7 @@ impl Worker<'_> {
         let mut watch = |progress: tonoscope_core::models::musicgen::Progress| watch(progress.done);
         let made = pollster::block_on(self_patch(self.model, prompt, place, &how, &mut watch));
         let [codes, patched] = made.map_err(interrupted)?;
-        let wave = pollster::block_on(tensors::decode(self.model, &codes))?;
+        let wave = pollster::block_on(self.model.sound(&codes))?;
         let audio = if self.plan.extremes > 0 {
             let name = format!("{}.wav", self.plan.clean_name(unit));
             write_wave(&self.folder.within("audio")?, &name, &wave)?;
@@ -195,8 +194,8 @@ impl Worker<'_> {
             let run = experiment.run(self.model, &text, &prompt.key, means, &how, self.rows, &mut tick);
             let rows = pollster::block_on(run).map_err(interrupted)?;
             generating += started.elapsed().as_secs_f64();
-            let waves = pollster::block_on(tensors::decode_all(self.model, &rows.changed))?;
-            let random = pollster::block_on(tensors::decode_all(self.model, &rows.random))?;
+            let waves = pollster::block_on(self.model.sounds(&rows.changed))?;
+            let random = pollster::block_on(self.model.sounds(&rows.random))?;
             let kept = if self.plan.extremes > 0 { waves.clone() } else { vec![] };
             let [second, second_random] = [self.judged_again(&waves)?, self.judged_again(&random)?];
             let logits: Vec<Vec<f32>> = self.judged(waves)?.into_iter().map(|said| said.logits).collect();

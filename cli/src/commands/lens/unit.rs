@@ -17,7 +17,6 @@ use crate::{
     interrupt::Interrupted,
     judge::{Judge, as_heard, classify_clips},
     study::write_wave,
-    tensors,
 };
 
 /// Tokens that are kept of each reading.
@@ -154,7 +153,7 @@ impl Lens<'_> {
         if judge.is_none() && !plan.prompts[index].audio {
             return Ok(vec![]);
         }
-        let waves = pollster::block_on(tensors::decode_all(self.model, codes))?;
+        let waves = pollster::block_on(self.model.sounds(codes))?;
         if plan.prompts[index].audio {
             let folder = self.folder.within("audio")?;
             for (&layer, wave) in plan.read.iter().zip(&waves) {

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use tonoscope_core::{
+    captures,
     checkpoint::{SafetensorsFile, Source, read_numbers},
     hooks::{CaptureName, Time},
     musicologist::Sides,
@@ -16,7 +17,7 @@ use super::{
     super::{routes::Route, unit::Rows},
     generated::{Annotations, class_of},
 };
-use crate::{captures, failure::Failed, progress, session::sha256};
+use crate::{failure::Failed, progress, session::sha256};
 
 /// Files → sha256.
 type Sums = Vec<(String, String)>;
