@@ -79,13 +79,12 @@ impl EmbedderArgs {
     pub(crate) fn find(&self) -> Result<FoundEmbedder> {
         let store = Store::new(HubConfig::from_env()?);
         announce(&self.clap);
-        let (files, checkpoint) = match ClapFiles::laion_checkpoint(Path::new(&self.clap)) {
-            Some(file) => (ClapFiles::open(&file)?, lone(&file)),
-            None => {
-                let model = store.parse(&self.clap)?;
-                let checkpoint = store.open(&model, &CLAP, &mut Transfer::new())?;
-                (ClapFiles::open(&checkpoint.folder)?, checkpoint)
-            }
+        let (files, checkpoint) = if let Some(file) = ClapFiles::laion_checkpoint(Path::new(&self.clap)) {
+            (ClapFiles::open(&file)?, lone(&file))
+        } else {
+            let model = store.parse(&self.clap)?;
+            let checkpoint = store.open(&model, &CLAP, &mut Transfer::new())?;
+            (ClapFiles::open(&checkpoint.folder)?, checkpoint)
         };
         tell_wrapping(files.wrapping());
         Ok(FoundEmbedder { files, checkpoint, args: self.clone() })

@@ -61,7 +61,7 @@ pub(crate) struct ModelArgs {
 /// Which adapter, if any.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct AdapterArgs {
-    /// LoRA adapter, a folder as PEFT saves it, merged into the model; `--model` may name that folder instead, if it says
+    /// `LoRA` adapter, a folder as PEFT saves it, merged into the model; `--model` may name that folder instead, if it says
     /// which model it adapts
     #[arg(long, value_name = "FOLDER")]
     pub(crate) adapter: Option<PathBuf>,

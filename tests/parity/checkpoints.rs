@@ -60,7 +60,7 @@ fn renamed(from: &Path, to: &Path, rename: impl Fn(&str) -> Vec<String>) {
     fs::write(to, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// Logits over the codes of the fixture musicgen_tiny.
+/// Logits over the codes of the fixture `musicgen_tiny`.
 fn logits(model: &MusicGen, fixture: &Fixture, placement: &Placement) -> Vec<f32> {
     let mut hooks = Hooks::none();
     let ids = fixture.int_tensor::<2>("input_ids", &placement.device);
@@ -76,13 +76,15 @@ fn musicgen(folder: &Path, beside: Beside<'_>) -> Result<MusicGen, LoadError> {
     MusicgenFiles::open_with(folder, beside)?.load(cpu())
 }
 
+/// A configuration whose file is empty.
+fn default<T: serde::de::DeserializeOwned + serde::Serialize>() -> Value {
+    serde_json::to_value(serde_json::from_str::<T>("{}").unwrap()).unwrap()
+}
+
 #[test]
 fn absent_fields_have_the_defaults_of_the_references() {
     let text = fs::read_to_string(fixtures().join("config_defaults.json")).unwrap();
     let theirs: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(&text).unwrap();
-    fn default<T: serde::de::DeserializeOwned + serde::Serialize>() -> Value {
-        serde_json::to_value(serde_json::from_str::<T>("{}").unwrap()).unwrap()
-    }
     let ours = [
         ("T5Config", default::<T5Config>()),
         ("MusicgenDecoderConfig", default::<DecoderConfig>()),

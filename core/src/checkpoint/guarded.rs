@@ -69,16 +69,17 @@ mod quiet {
 mod tests {
     use super::*;
 
+    /// Recursion that a test's own stack of 2 MiB does not hold.
+    fn deep(depth: usize) -> usize {
+        let block = std::hint::black_box([depth; 64]);
+        if depth == 0 { 0 } else { deep(depth - 1) + block[0].min(1) }
+    }
+
     #[test]
     fn a_panic_becomes_an_error() {
         assert_eq!(guarded(|| 1), Some(1));
         assert_eq!(guarded(|| -> u8 { panic!("a parser gives up") }), None);
         assert_eq!(guarded_on_a_large_stack(|| -> u8 { panic!("a parser gives up") }), None);
-        // Recursion that a test's own stack of 2 MiB does not hold.
-        fn deep(depth: usize) -> usize {
-            let block = std::hint::black_box([depth; 64]);
-            if depth == 0 { 0 } else { deep(depth - 1) + block[0].min(1) }
-        }
         assert_eq!(guarded_on_a_large_stack(|| deep(40_000)), Some(40_000));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::LoadError;
 
 /// Longest configuration that is read, in bytes; the longest published one has some 100 KB.
+#[cfg(not(target_arch = "wasm32"))]
 const LONGEST: u64 = 16 << 20;
 
 /// A JSON file of a configuration, see [`parse_json`].

@@ -138,7 +138,7 @@ impl Machine {
             b'(' => self.marks.push(self.stack.len()),
             b')' | b']' | b'}' | 0x8f => self.push(VALUE),
             b't' | b'l' | 0x91 => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 self.stack.push(listed(Cost { bytes: VALUE, ..Cost::default() }, &items));
             }
             0x85..=0x87 => {
@@ -151,12 +151,12 @@ impl Machine {
                 self.stack.push(listed(list, &[item]));
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 let list = self.pop()?;
                 self.stack.push(listed(list, &items));
             }
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 self.stack.push(keyed(Cost { bytes: VALUE, ..Cost::default() }, &items));
             }
             b's' => {
@@ -165,7 +165,7 @@ impl Machine {
                 self.stack.push(keyed(dictionary, &items));
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.above_mark()?;
                 let dictionary = self.pop()?;
                 self.stack.push(keyed(dictionary, &items));
             }
@@ -178,7 +178,7 @@ impl Machine {
                 }
             }
             b'1' => {
-                self.to_mark()?;
+                self.above_mark()?;
             }
             b'2' => {
                 let top = self.pop()?;
@@ -195,7 +195,7 @@ impl Machine {
     fn remembered<R: BufRead>(&mut self, instruction: u8, from: &mut R) -> Result<bool, Refused> {
         match instruction {
             b'g' | b'h' | b'j' => {
-                let index = self.index(instruction == b'g', if instruction == b'h' { 1 } else { 4 }, from)?;
+                let index = index(instruction == b'g', if instruction == b'h' { 1 } else { 4 }, from)?;
                 let value = *self.memo.get(&index).ok_or(Refused::Broken)?;
                 self.copy(value)?;
                 self.stack.push(value);
@@ -203,7 +203,7 @@ impl Machine {
             b'p' | b'q' | b'r' | 0x94 => {
                 let index = match instruction {
                     0x94 => self.memo.len() as u32,
-                    other => self.index(other == b'p', if other == b'q' { 1 } else { 4 }, from)?,
+                    other => index(other == b'p', if other == b'q' { 1 } else { 4 }, from)?,
                 };
                 let value = self.pop()?;
                 self.stack.push(value);
@@ -240,14 +240,6 @@ impl Machine {
         Ok(())
     }
 
-    fn index<R: BufRead>(&mut self, in_line: bool, len: usize, from: &mut R) -> Result<u32, Refused> {
-        if in_line {
-            let text = line(from)?;
-            return std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).ok_or(Refused::Broken);
-        }
-        Ok(number(from, len)? as u32)
-    }
-
     fn push(&mut self, bytes: u64) {
         self.stack.push(Cost { bytes, ..Cost::default() });
     }
@@ -279,7 +271,7 @@ impl Machine {
         Ok(self.stack.split_off(first))
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Cost>, Refused> {
+    fn above_mark(&mut self) -> Result<Vec<Cost>, Refused> {
         let mark = self.marks.pop().filter(|&mark| mark <= self.stack.len()).ok_or(Refused::Broken)?;
         Ok(self.stack.split_off(mark))
     }
@@ -305,6 +297,15 @@ fn keyed(mut dictionary: Cost, items: &[Cost]) -> Cost {
         dictionary.names = dictionary.names.saturating_add(names);
     }
     dictionary
+}
+
+/// An index of the memo, in a line of its own or of `len` bytes.
+fn index<R: BufRead>(in_line: bool, len: usize, from: &mut R) -> Result<u32, Refused> {
+    if in_line {
+        let text = line(from)?;
+        return std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).ok_or(Refused::Broken);
+    }
+    Ok(number(from, len)? as u32)
 }
 
 fn byte<R: BufRead>(from: &mut R) -> Result<u8, Refused> {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader};
+#[cfg(not(target_arch = "wasm32"))]
+use pytorch_reader::PickleValue;
+use pytorch_reader::{DType, PytorchError, PytorchReader};
 use safetensors::Dtype;
 
 use super::{
@@ -47,6 +49,7 @@ impl PyTorchFile {
     ///
     /// # Errors
     /// As [`Self::open`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn value(path: &Path, key: &str) -> Result<Option<PickleValue>, LoadError> {
         guarded(path)?;
         match PytorchReader::read_pickle_data(path, Some(key)) {
@@ -83,8 +86,8 @@ fn is_safetensors(path: &Path) -> bool {
     head::<9>(path).is_some_and(|head| head[8] == b'{')
 }
 
-fn begins_with(path: &Path, magic: &[u8; 2]) -> bool {
-    head::<2>(path).is_some_and(|head| head == *magic)
+fn begins_with(path: &Path, magic: [u8; 2]) -> bool {
+    head::<2>(path).is_some_and(|head| head == magic)
 }
 
 /// The first `N` bytes of a file.
@@ -98,7 +101,7 @@ fn head<const N: usize>(path: &Path) -> Option<[u8; N]> {
 
 /// A damaged file is told apart from a whole one with other content: in an archive, checksums have been compared.
 fn told(path: &Path, error: &PytorchError) -> LoadError {
-    let in_archive = begins_with(path, b"PK");
+    let in_archive = begins_with(path, *b"PK");
     let (path, reason) = (path.to_owned(), error.to_string());
     match error {
         PytorchError::KeyNotFound(_) | PytorchError::Serde(_) => LoadError::Unsupported { path, reason },

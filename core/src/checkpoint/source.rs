@@ -141,6 +141,7 @@ impl<S: Source> Remapped<S> {
     }
 
     /// As [`Self::new`], of a checkpoint around whose tensors there is a `wrapping`.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn unwrapped(inner: S, names: BTreeMap<String, Taken>, wrapping: String) -> Self {
         Self { inner, names, wrapping: Some(wrapping) }
     }

@@ -22,7 +22,7 @@ pub(crate) struct Average {
     /// What the names of the model's wrapping end with, such as `diffusion.`.
     pub(crate) model: &'static str,
     /// What stands there instead in the names of the average.
-    pub(crate) average: &'static str,
+    pub(crate) beside: &'static str,
     /// The part of the model that was averaged, such as `model.`.
     pub(crate) part: &'static str,
 }
@@ -60,13 +60,13 @@ pub(crate) fn unwrapped_with(source: Box<dyn Source>, landmarks: &[&str], averag
         let mut averaged = false;
         for (name, taken) in &mut names {
             let Some(rest) = name.strip_prefix(average.part) else { continue };
-            let stored = [rest, name].iter().find_map(|end| plain.get(&format!("{outer}{}{end}", average.average)));
+            let stored = [rest, name].iter().find_map(|end| plain.get(&format!("{outer}{}{end}", average.beside)));
             if let Some(stored) = stored {
                 *taken = Taken::all(stored);
                 averaged = true;
             }
         }
-        told.extend(averaged.then(|| average.average.to_owned()));
+        told.extend(averaged.then(|| average.beside.to_owned()));
     }
     if told.is_empty() {
         return if is_plain { source } else { Box::new(Remapped::new(source, names)) };
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn averaged_weights_stand_for_their_part() {
-        let average = Average { model: "diffusion.", average: "diffusion_ema.ema_model.", part: "model." };
+        let average = Average { model: "diffusion.", beside: "diffusion_ema.ema_model.", part: "model." };
         let names = [
             "state_dict.diffusion.conditioner.weight",
             "state_dict.diffusion.model.model.weight",

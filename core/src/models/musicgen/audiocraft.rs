@@ -38,7 +38,6 @@ struct LmConfig {
 
 #[derive(Deserialize)]
 #[serde(default)]
-#[expect(clippy::struct_excessive_bools, reason = "the file has them")]
 struct TransformerLm {
     #[serde(deserialize_with = "ranges::width")]
     dim: usize,

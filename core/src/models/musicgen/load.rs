@@ -28,7 +28,7 @@ pub struct Beside<'a> {
     pub t5: Option<&'a Path>,
     /// The codec that [`MusicgenFiles::published_codec`] names.
     pub codec: Option<&'a Path>,
-    /// A LoRA adapter as PEFT saves it, merged into the weights.
+    /// A `LoRA` adapter as PEFT saves it, merged into the weights.
     pub adapter: Option<&'a Path>,
 }
 

@@ -217,7 +217,7 @@ mod tests {
         let mut yaml = "l0: x\n".to_owned();
         for level in 1..14 {
             let below = format!("\"${{l{}}}\", ", level - 1).repeat(10);
-            yaml.push_str(&format!("l{level}: [{below}]\n"));
+            yaml += &format!("l{level}: [{below}]\n");
         }
         assert!(read(&yaml).is_ok());
     }

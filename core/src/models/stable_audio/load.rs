@@ -123,7 +123,7 @@ impl StableAudioFiles {
         self.source.wrapping()
     }
 
-    /// The same files with the LoRA adapter in a folder of PEFT merged into the weights.
+    /// The same files with the `LoRA` adapter in a folder of PEFT merged into the weights.
     ///
     /// # Errors
     /// [`LoadError`] if the adapter does not fit.

@@ -203,7 +203,7 @@ fn weights(folder: &Path) -> Result<Box<dyn Source>, LoadError> {
         ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
     let source =
         if pickle.exists() && !others.into_iter().any(has) { open_file(&pickle)? } else { open_folder(folder)? };
-    let average = Average { model: "diffusion.", average: "diffusion_ema.ema_model.", part: "model." };
+    let average = Average { model: "diffusion.", beside: "diffusion_ema.ema_model.", part: "model." };
     let landmarks = ["pretransform.model.decoder.layers.0.bias", "pretransform.model.decoder.layers.0.weight_v"];
     Ok(unwrapped_with(source, &landmarks, Some(average)))
 }
