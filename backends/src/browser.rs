@@ -33,5 +33,9 @@ pub async fn open_browser_gpu(dtype: Dtype) -> Result<Opened, DeviceError> {
     if device.configure(dtype.float()).is_err() || (dtype == Dtype::F16 && info.f16 != Some(true)) {
         return Err(DeviceError::UnsupportedDtype { name, adapter: info.adapter, dtype });
     }
-    Ok(Opened { placement: Placement { packer: gpu::packer(&device), ..Placement::plain(&device) }, info, note: None })
+    Ok(Opened {
+        placement: Placement { packer: gpu::packer(&device, false), ..Placement::plain(&device) },
+        info,
+        note: None,
+    })
 }

@@ -13,7 +13,9 @@ mod gpu;
 #[cfg(all(target_arch = "wasm32", feature = "webgpu"))]
 pub use browser::open_browser_gpu;
 pub use cpu::{CpuPacker, Crew, Member};
+#[cfg(not(target_arch = "wasm32"))]
+pub use devices::end_on_gpu_failure;
 pub use devices::{
-    Api, Backend, DeviceError, DeviceInfo, DeviceName, Dtype, Kind, Opened, Request, backends, list, open,
+    Api, Backend, DeviceError, DeviceInfo, DeviceName, Dtype, GpuFailure, Kind, Opened, Request, backends, list, open,
 };
 pub use format::WeightFormat;

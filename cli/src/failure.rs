@@ -2,7 +2,8 @@
 
 use std::{error::Error, process::ExitCode};
 
-use tonoscope_backends::DeviceError;
+use burn::tensor::ExecutionError;
+use tonoscope_backends::{DeviceError, GpuFailure};
 use tonoscope_core::{
     checkpoint::LoadError,
     concepts::ConceptError,
@@ -49,6 +50,10 @@ impl Failed {
 
 /// Writes `error: …` with its causes and, where there is one, `hint: …` to stderr.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(failure) = gpu_failure(error) {
+        terminal::complain(&format!("error: {failure}\nhint: {}", failure.hint()));
+        return ExitCode::FAILURE;
+    }
     let mut text = format!("error: {error}");
     let mut said = error.to_string();
     for cause in error.chain().skip(1) {
@@ -79,6 +84,14 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     } else {
         1
     })
+}
+
+/// What a GPU's failure is, if `error` is one: Burn tells it in dozens of lines.
+fn gpu_failure(error: &anyhow::Error) -> Option<GpuFailure> {
+    let of_device = |cause: &(dyn Error + 'static)| {
+        cause.is::<ExecutionError>() || matches!(cause.downcast_ref(), Some(GenerateError::Device(_)))
+    };
+    error.chain().any(of_device).then(|| GpuFailure::find(&format!("{error:#}")))?
 }
 
 fn hint(cause: &(dyn Error + 'static)) -> Option<String> {

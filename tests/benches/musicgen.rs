@@ -10,7 +10,7 @@ fn musicgen(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("musicgen_small");
     group.sample_size(10).warm_up_time(Duration::from_secs(1));
     for weights in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Int8] {
-        let request = Request { name: DeviceName::Cpu, dtype: Dtype::F32, weights };
+        let request = Request { name: DeviceName::Cpu, dtype: Dtype::F32, weights, ..Request::default() };
         let model = musicgen_small(tonoscope_backends::open(&request).expect("the CPU is always there").placement);
         for batch in [1, 8] {
             let id = BenchmarkId::new("decode_step", format!("batch={batch}, weights={weights}"));

@@ -30,7 +30,7 @@ fn main() {
     let weights: WeightFormat =
         args.next().map_or(WeightFormat::F32, |text| text.parse().expect("f32, f16, int8 or int4"));
     let steps = args.next().map_or(40, |text| text.parse().expect("a number of steps"));
-    let request = Request { name: DeviceName::Cpu, dtype: Dtype::F32, weights };
+    let request = Request { name: DeviceName::Cpu, dtype: Dtype::F32, weights, ..Request::default() };
     let model = musicgen_small(tonoscope_backends::open(&request).expect("the CPU is always there").placement);
     report("decode_step/batch=1", decode_steps(&model, 1, steps));
     report("decode_step/batch=8", decode_steps(&model, 8, steps));

@@ -8,4 +8,5 @@ mod hooks;
 mod means;
 mod own_model;
 mod published;
+mod rows;
 mod training;

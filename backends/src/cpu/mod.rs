@@ -182,7 +182,8 @@ impl PackedMatrix for CpuMatrix {
 
     fn softmax(&self, scores: Tensor<2>) -> Tensor<2> {
         if scores.dtype() != DType::F32 {
-            return burn::tensor::activation::softmax(scores, 1);
+            let dtype = scores.dtype();
+            return self.softmax(scores.cast(DType::F32)).cast(dtype);
         }
         let width = scores.dims()[1];
         let mut scores = here(scores);

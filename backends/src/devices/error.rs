@@ -61,6 +61,12 @@ pub enum DeviceError {
         /// What was asked for.
         dtype: Dtype,
     },
+    /// TF32 is NVIDIA's.
+    #[error("TF32 is for the device `cuda` only, and this is `{name}`")]
+    NoTf32 {
+        /// What was asked for.
+        name: DeviceName,
+    },
     /// Weight formats are for the CPU.
     #[error("weights in `{weights}` are for the device `cpu` only, and this is `{name}`")]
     WeightsNotOnCpu {
@@ -97,6 +103,7 @@ impl DeviceError {
             Self::WeightsNotOnCpu { .. } => {
                 Some("pass `--dtype f16` for half the memory on a GPU, or `--device cpu`".into())
             }
+            Self::NoTf32 { .. } => Some("leave out `--tf32`: this device computes 32 bits in 32 bits".into()),
             Self::Open { .. } => Some("update the driver, or pass `--device cpu`".into()),
             _ => None,
         }

@@ -1,18 +1,25 @@
 //! From a name to a device that is ready to use.
 
 mod error;
+mod failure;
 mod info;
 mod name;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    cell::Cell,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use burn::tensor::{Device, Tensor};
 use tonoscope_core::checkpoint::{MatrixPacker, Placement};
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use self::failure::end_on_gpu_failure;
 pub use self::{
     error::DeviceError,
+    failure::GpuFailure,
     info::{Backend, DeviceInfo, Kind, backends, list},
     name::{Api, DeviceName, Dtype},
 };
@@ -27,6 +34,8 @@ pub struct Request {
     pub dtype: Dtype,
     /// How the weights of linear layers are kept; other than `f32` on the CPU only.
     pub weights: WeightFormat,
+    /// Whether products of 32 bits may round what they multiply to TF32, 10 bits; on CUDA only.
+    pub tf32: bool,
 }
 
 /// A device that is ready to use.
@@ -52,11 +61,16 @@ pub fn open(request: &Request) -> Result<Opened, DeviceError> {
     if info.kind != Kind::Cpu && request.weights != WeightFormat::F32 {
         return Err(DeviceError::WeightsNotOnCpu { name: info.name, weights: request.weights });
     }
+    let cuda = matches!(info.name, DeviceName::Gpu { api: Api::Cuda, .. });
+    if request.tf32 && !cuda {
+        return Err(DeviceError::NoTf32 { name: info.name });
+    }
+    let exact = cuda && !request.tf32;
     let mut device = start(&info)?;
     configure(&mut device, &info, request.dtype)?;
     let packer: Option<Arc<dyn MatrixPacker>> = match info.kind {
         Kind::Cpu => Some(Arc::new(CpuPacker::new(request.weights))),
-        _ => gpu::packer(&device),
+        _ => gpu::packer(&device, exact),
     };
     let note = info.software.then(|| {
         let mut note = format!("{} is a GPU in software: right, but slower than `--device cpu`", info.adapter);
@@ -135,9 +149,23 @@ fn configure(device: &mut Device, info: &DeviceInfo, dtype: Dtype) -> Result<(),
     Ok(())
 }
 
+thread_local! {
+    /// Whether this thread catches its panics.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is caught.
+#[cfg(not(target_arch = "wasm32"))]
+fn is_guarded() -> bool {
+    GUARDED.with(Cell::get)
+}
+
 /// What `use_driver` returns, or why it panicked: Burn's runtimes unwrap what drivers say.
 fn guarded<T>(use_driver: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(use_driver)).map_err(|panic| {
+    let before = GUARDED.with(|guarded| guarded.replace(true));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(use_driver));
+    GUARDED.with(|guarded| guarded.set(before));
+    result.map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_else(|| "it panicked".into())
     })

@@ -1,4 +1,4 @@
-//! Kernels for what a step of an autoregressive model does most: products of few rows with a matrix, and what stands between them.
+//! Kernels for products of few rows with a matrix, what follows a product, and what stands between products.
 
 #![expect(clippy::used_underscore_binding, reason = "only the macro of a kernel reads what stands for its type")]
 
@@ -6,7 +6,7 @@ use std::f32::consts::SQRT_2;
 
 use burn::tensor::DType;
 use burn_cubecl::{
-    cubecl::{self, calculate_cube_count_elemwise, prelude::*},
+    cubecl::{self, prelude::*},
     ops::numeric::empty_device_contiguous_dtype,
     tensor::CubeTensor,
 };
@@ -15,7 +15,7 @@ use half::{bf16, f16};
 /// Numbers that are read at once.
 pub(super) const VECTOR: usize = 4;
 /// Units of a cube.
-const UNITS: usize = 64;
+pub(super) const UNITS: usize = 64;
 /// Vectors that a unit reads at least, where the matrix has as many.
 const VECTORS_PER_UNIT: usize = 4;
 /// Rows that are multiplied while a weight is there.
@@ -34,26 +34,53 @@ pub(super) fn element(dtype: DType) -> Option<ElemType> {
 }
 
 /// Cubes for each of `rows`, or some more.
-fn cubes(rows: usize) -> CubeCount {
+pub(super) fn cubes(rows: usize) -> CubeCount {
     let across = rows.min(MOST_CUBES);
     CubeCount::Static(across as u32, rows.div_ceil(across) as u32, 1)
 }
 
-/// `x Wᵀ`. The units of a cube in the first direction share an output's inputs, those in the second have each another output.
+/// What follows a product, while a kernel is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct After {
+    pub(super) bias: bool,
+    pub(super) gelu: bool,
+    pub(super) silu: bool,
+    pub(super) residual: bool,
+}
+
+/// `act(x + bias)`, rounded as a number of type `E`: what is added to a residual is what a hook would see.
+#[cube]
+pub(super) fn activated<E: Float>(x: f32, #[comptime] after: After) -> f32 {
+    if comptime!(after.gelu) {
+        let inner = Erf::erf(x / SQRT_2) + 1.0f32;
+        f32::cast_from(E::cast_from(x * inner / 2.0f32))
+    } else if comptime!(after.silu) {
+        f32::cast_from(E::cast_from(x / (1.0f32 + (-x).exp())))
+    } else {
+        f32::cast_from(E::cast_from(x))
+    }
+}
+
+/// `residual + act(x Wᵀ + bias)`. The units of a cube in the first direction share an output's inputs, those in the second
+/// have each another output. Rows of the residual beyond those of `x` are copied.
 ///
 /// # Shapes
-/// - `x`: `[rows, in]`, `w`: `[out, in]`; `y`: `[rows, out]`
+/// - `x`: `[rows, in]`, `w`: `[out, in]`; `bias`: `[out]`; `residual`, `y`: `[rows or more, out]`
 #[cube(launch_unchecked)]
 fn rows_times_matrix<E: Float, N: Size>(
     x: &Tensor<Vector<E, N>>,
     w: &Tensor<Vector<E, N>>,
+    bias: &Tensor<E>,
+    residual: &Tensor<E>,
     y: &mut Tensor<E>,
     vectors: usize,
     out: usize,
     all_rows: usize,
+    more_rows: usize,
     #[comptime] rows: usize,
     #[comptime] lanes: usize,
     #[comptime] outputs: usize,
+    #[comptime] after: After,
     #[define(E)] _dtype: ElemType,
 ) {
     // One more than there are lanes, so that units which read side by side do not wait for each other.
@@ -95,20 +122,48 @@ fn rows_times_matrix<E: Float, N: Size>(
             for lane in 0..lanes {
                 sum += shared[task * stride + lane];
             }
+            if comptime!(after.bias) {
+                sum = f32::cast_from(E::cast_from(sum)) + f32::cast_from(bias[output]);
+            }
+            let mut sum = activated::<E>(sum, after);
+            if comptime!(after.residual) {
+                sum += f32::cast_from(residual[row * out + output]);
+            }
             y[row * out + output] = E::cast_from(sum);
         }
         task += comptime!(lanes * outputs);
     }
+    if comptime!(after.residual) {
+        if CUBE_POS_Y == 0 {
+            let mut task = UNIT_POS as usize;
+            while task < more_rows * outputs {
+                let output = CUBE_POS_X as usize * outputs + task % outputs;
+                if output < out {
+                    let at = (all_rows + task / outputs) * out + output;
+                    y[at] = residual[at];
+                }
+                task += comptime!(lanes * outputs);
+            }
+        }
+    }
 }
 
-/// `x Wᵀ` for contiguous `x` `[rows, in]` and `w` `[out, in]`, `in` a multiple of [`VECTOR`].
-pub(super) fn product(x: CubeTensor, w: CubeTensor) -> CubeTensor {
+/// `residual + act(x Wᵀ + bias)` for contiguous `x` `[rows, in]` and `w` `[out, in]`, `in` a multiple of [`VECTOR`]; what
+/// `after` does without may be of any length.
+pub(super) fn product(
+    x: CubeTensor,
+    w: CubeTensor,
+    bias: CubeTensor,
+    residual: CubeTensor,
+    after: After,
+) -> CubeTensor {
     let (rows, width) = (x.meta.shape()[0], x.meta.shape()[1]);
+    let all = if after.residual { residual.meta.shape()[0] } else { rows };
     let (out, vectors) = (w.meta.shape()[0], width / VECTOR);
     let lanes = (vectors / VECTORS_PER_UNIT).clamp(1, UNITS).next_power_of_two().min(UNITS);
     let outputs = UNITS / lanes;
     let together = rows.min(ROWS);
-    let y = empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), [rows, out].into(), x.dtype);
+    let y = empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), [all, out].into(), x.dtype);
     let dtype = element(x.dtype).expect("a type that was asked for");
     #[expect(unsafe_code, reason = "a kernel without checks of its own")]
     // SAFETY: no index is beyond the shapes that the callers keep to.
@@ -120,13 +175,17 @@ pub(super) fn product(x: CubeTensor, w: CubeTensor) -> CubeTensor {
             VECTOR,
             x.into_tensor_arg(),
             w.into_tensor_arg(),
+            bias.into_tensor_arg(),
+            residual.into_tensor_arg(),
             y.clone().into_tensor_arg(),
             vectors,
             out,
             rows,
+            all - rows,
             together,
             lanes,
             outputs,
+            after,
             dtype,
         );
     }
@@ -135,7 +194,7 @@ pub(super) fn product(x: CubeTensor, w: CubeTensor) -> CubeTensor {
 
 /// The sum over all units of a cube.
 #[cube]
-fn sum_of_units(shared: &mut Shared<[f32]>, value: f32) -> f32 {
+pub(super) fn sum_of_units(shared: &mut Shared<[f32]>, value: f32) -> f32 {
     // What was read before is done with.
     sync_cube();
     shared[UNIT_POS as usize] = value;
@@ -149,7 +208,7 @@ fn sum_of_units(shared: &mut Shared<[f32]>, value: f32) -> f32 {
 
 /// The largest value of all units of a cube.
 #[cube]
-fn largest_of_units(shared: &mut Shared<[f32]>, value: f32) -> f32 {
+pub(super) fn largest_of_units(shared: &mut Shared<[f32]>, value: f32) -> f32 {
     sync_cube();
     shared[UNIT_POS as usize] = value;
     sync_cube();
@@ -240,24 +299,8 @@ fn softmax_of_rows<E: Float>(
     }
 }
 
-/// `x · (1 + erf(x / √2)) / 2` of every number.
-#[cube(launch_unchecked)]
-fn gelu_of_all<E: Float, N: Size>(
-    x: &Tensor<Vector<E, N>>,
-    y: &mut Tensor<Vector<E, N>>,
-    vectors: usize,
-    #[define(E)] _dtype: ElemType,
-) {
-    let at = ABSOLUTE_POS;
-    if at < vectors {
-        let numbers = Vector::<f32, N>::cast_from(x[at]);
-        let inner = Vector::erf(numbers / Vector::<f32, N>::cast_from(SQRT_2)) + Vector::<f32, N>::cast_from(1.0f32);
-        y[at] = Vector::cast_from(numbers * inner / Vector::<f32, N>::cast_from(2.0f32));
-    }
-}
-
 /// As much room as `x` takes.
-fn like(x: &CubeTensor) -> CubeTensor {
+pub(super) fn like(x: &CubeTensor) -> CubeTensor {
     empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), x.meta.shape().clone(), x.dtype)
 }
 
@@ -302,32 +345,6 @@ pub(super) fn softmax(x: CubeTensor) -> CubeTensor {
             y.clone().into_tensor_arg(),
             rows,
             width,
-            dtype,
-        );
-    }
-    y
-}
-
-/// The GELU of every number of contiguous `x`.
-pub(super) fn gelu(x: CubeTensor) -> CubeTensor {
-    let numbers = x.meta.num_elements();
-    let size = if numbers.is_multiple_of(VECTOR) { VECTOR } else { 1 };
-    let vectors = numbers / size;
-    let y = like(&x);
-    let dtype = element(x.dtype).expect("a type that was asked for");
-    let dim = CubeDim::new(&x.client, vectors);
-    let count = calculate_cube_count_elemwise(&x.client, vectors, dim);
-    #[expect(unsafe_code, reason = "a kernel without checks of its own")]
-    // SAFETY: what is past the end is left alone.
-    unsafe {
-        gelu_of_all::launch_unchecked(
-            &y.client,
-            count,
-            dim,
-            size,
-            x.into_tensor_arg(),
-            y.clone().into_tensor_arg(),
-            vectors,
             dtype,
         );
     }

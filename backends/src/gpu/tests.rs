@@ -7,7 +7,7 @@ use super::matrix::GpuPacker;
 use crate::{Kind, Opened, Request, list, open};
 
 /// The first GPU, or a message that the test was skipped.
-fn gpu() -> Option<Device> {
+pub(super) fn gpu() -> Option<Device> {
     let found = list().into_iter().find(|device| device.kind != Kind::Cpu);
     let Some(info) = found else {
         eprintln!("SKIPPED: no GPU on this machine (Debian: apt-get install mesa-vulkan-drivers)");
@@ -20,16 +20,16 @@ fn gpu() -> Option<Device> {
 }
 
 /// Numbers between −1 and 1 that do not repeat soon.
-fn numbers(seed: usize, count: usize) -> Vec<f32> {
+pub(super) fn numbers(seed: usize, count: usize) -> Vec<f32> {
     (0..count).map(|at| ((at * 7919 + seed * 104_729) % 20_011) as f32 / 10_005.0 - 1.0).collect()
 }
 
-fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
+pub(super) fn tensor<const D: usize>(values: &[f32], shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
 }
 
 /// Asserts that `found` is `expected`, up to `bound` of the largest.
-fn close(found: Tensor<2>, expected: &[f64], bound: f64, what: &str) {
+pub(super) fn close(found: Tensor<2>, expected: &[f64], bound: f64, what: &str) {
     let found: Vec<f32> = found.into_data().try_to_vec().unwrap();
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
@@ -39,7 +39,7 @@ fn close(found: Tensor<2>, expected: &[f64], bound: f64, what: &str) {
     assert!(off <= bound, "{what}: off by {off:e}");
 }
 
-fn product(x: &[f32], w: &[f32], width: usize) -> Vec<f64> {
+pub(super) fn product(x: &[f32], w: &[f32], width: usize) -> Vec<f64> {
     let dot = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
     x.chunks(width).flat_map(|x| w.chunks(width).map(move |w| dot(x, w))).collect()
 }
@@ -47,7 +47,7 @@ fn product(x: &[f32], w: &[f32], width: usize) -> Vec<f64> {
 #[test]
 fn few_and_many_rows_times_a_matrix() {
     let Some(device) = gpu() else { return };
-    let packer = GpuPacker { device: device.clone() };
+    let packer = GpuPacker::new(&device, false);
     // Widths for one unit and for all of a cube; one that is no multiple of what is read at once; more rows than few.
     for (out, width) in [(5, 4), (33, 64), (1000, 128), (70, 1024), (40, 4096), (7, 30)] {
         let w = numbers(1, out * width);
@@ -67,7 +67,7 @@ fn a_step_is_the_same_among_any_number_of_others() {
     let Some(device) = gpu() else { return };
     let (out, width) = (40, 512);
     let w = numbers(8, out * width);
-    let matrix = GpuPacker { device: device.clone() }.pack([out, width], MatrixValues::F32(w.as_slice().into()));
+    let matrix = GpuPacker::new(&device, false).pack([out, width], MatrixValues::F32(w.as_slice().into()));
     let x = numbers(9, 20 * width);
     let of = |rows: usize| -> Vec<f32> {
         let x = tensor(&x[..rows * width], [rows, width], &device);
@@ -84,7 +84,7 @@ fn rows_that_do_not_lie_in_order() {
     let Some(device) = gpu() else { return };
     let (out, width) = (12, 64);
     let (x, w) = (numbers(3, 2 * width), numbers(4, out * width));
-    let matrix = GpuPacker { device: device.clone() }.pack([out, width], MatrixValues::F32(w.as_slice().into()));
+    let matrix = GpuPacker::new(&device, false).pack([out, width], MatrixValues::F32(w.as_slice().into()));
     let transposed: Vec<f32> = (0..width).flat_map(|column| [x[column], x[width + column]]).collect();
     let turned = tensor(&transposed, [width, 2], &device).transpose();
     close(matrix.product_of_steps(turned), &product(&x, &w, width), 1e-6, "transposed rows");
@@ -93,7 +93,7 @@ fn rows_that_do_not_lie_in_order() {
 #[test]
 fn what_stands_between_matrices() {
     let Some(device) = gpu() else { return };
-    let packer = GpuPacker { device: device.clone() };
+    let packer = GpuPacker::new(&device, false);
     let matrix = packer.pack([1, 4], MatrixValues::F32([0.0; 4].as_slice().into()));
     for (rows, width) in [(1, 1), (2, 7), (3, 64), (5, 1000)] {
         let scaled: Vec<f32> = numbers(5, rows * width).iter().map(|value| value * 8.0).collect();
@@ -119,8 +119,8 @@ fn what_stands_between_matrices() {
                 .map(|(value, weight)| (value - mean) / (variance + 1e-5).sqrt() * f64::from(*weight));
             scaled.zip(&bias).map(|(value, bias)| value + f64::from(*bias)).collect()
         });
-        let layer_norm = packer.layer_norm().unwrap();
-        let found = layer_norm(x(), tensor(&weight, [width], &device), tensor(&bias, [width], &device), 1e-5);
+        let kernels = packer.kernels().unwrap();
+        let found = kernels.layer_norm(x(), tensor(&weight, [width], &device), tensor(&bias, [width], &device), 1e-5);
         close(found, &normal, 5e-7, &format!("layer norm {of}"));
         // Burn's own, whose error function is the same polynomial.
         let gelu: Vec<f32> = burn::tensor::activation::gelu(x()).into_data().try_to_vec().unwrap();

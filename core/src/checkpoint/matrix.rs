@@ -10,7 +10,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::{
-    PackedTaps, RawTensor, TapValues,
+    Kernels, Limits, PackedTaps, RawTensor, TapValues,
     weights::{chunks, to_f32},
 };
 
@@ -45,6 +45,40 @@ impl MatrixValues<'_> {
     }
 }
 
+/// What the rows of a product are. Only the caller knows: no shape tells a decode step from a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// One for each sequence, such as a decode step: few, and no bit of one depends on how many there are.
+    Steps,
+    /// Positions of whole sequences: many.
+    Positions,
+}
+
+/// A function of a product's numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Act {
+    /// The numbers themselves.
+    #[default]
+    Identity,
+    /// The exact GELU.
+    Gelu,
+    /// `x · sigmoid(x)`
+    Silu,
+    /// The first half of every row times the `SiLU` of the second: half as many numbers.
+    GatedSilu,
+}
+
+/// What follows a product: `residual + act(product + bias)`.
+#[derive(Debug, Default)]
+pub struct Epilogue {
+    /// `[out]`
+    pub bias: Option<Tensor<1>>,
+    /// Comes after the bias.
+    pub act: Act,
+    /// `[rows or more, out]`: of more rows than the product has, its first ones are added to; the others stay.
+    pub residual: Option<Tensor<2>>,
+}
+
 /// A matrix that a backend keeps in a form of its own.
 pub trait PackedMatrix: Any + Debug + Send + Sync {
     /// `x Wᵀ`.
@@ -57,6 +91,42 @@ pub trait PackedMatrix: Any + Debug + Send + Sync {
     /// bit of a row depends on how many there are.
     fn product_of_steps(&self, x: Tensor<2>) -> Tensor<2> {
         self.product(x)
+    }
+
+    /// `residual + act(x Wᵀ + bias)`; by the same arithmetic whether or not there is a residual.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, in]`; result: `[rows, out]`, or as the residual
+    fn finished(&self, x: Tensor<2>, rows: Rows, after: Epilogue) -> Tensor<2> {
+        let y = match rows {
+            Rows::Steps => self.product_of_steps(x),
+            Rows::Positions => self.product(x),
+        };
+        let y = match after.bias {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        };
+        let y = match after.act {
+            Act::Identity => y,
+            Act::Gelu => self.gelu(y),
+            Act::Silu => silu(y),
+            Act::GatedSilu => self.gated_silu(y),
+        };
+        match after.residual {
+            Some(residual) => added(residual, y),
+            None => y,
+        }
+    }
+
+    /// The kernels of the device that this matrix is on, if it has any.
+    fn kernels(&self) -> Option<&dyn Kernels> {
+        None
+    }
+
+    /// This matrix and `others`, which the same packer made and which are of one width, as one: the outputs of the first
+    /// come first. `None` where that saves nothing.
+    fn joined(&self, _others: &[&dyn PackedMatrix]) -> Option<Arc<dyn PackedMatrix>> {
+        None
     }
 
     /// The products of the same rows with this matrix and `others`, which the same packer made; together they may be
@@ -105,24 +175,41 @@ pub fn gated_silu(y: Tensor<2>) -> Tensor<2> {
     y.clone().narrow(1, 0, hidden) * silu(y.narrow(1, hidden, hidden))
 }
 
+/// `residual` with `y` added to its first rows.
+pub fn added(residual: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    let ([all, width], [rows, _]) = (residual.dims(), y.dims());
+    if rows == all {
+        return residual + y;
+    }
+    let first = residual.clone().slice([0..rows, 0..width]) + y;
+    residual.slice_assign([0..rows, 0..width], first)
+}
+
 /// Puts matrices into a backend's own form while a checkpoint is loaded.
 pub trait MatrixPacker: Debug + Send + Sync {
     /// `values` is row-major of shape `[out, in]`.
     fn pack(&self, shape: [usize; 2], values: MatrixValues<'_>) -> Arc<dyn PackedMatrix>;
+
+    /// A packer of the same device for products of 32 bits, if this one makes others.
+    fn wide(&self) -> Option<Arc<dyn MatrixPacker>> {
+        None
+    }
 
     /// Packs a convolution, if it has a form of its own for that.
     fn pack_taps(&self, _taps: &TapValues) -> Option<Arc<dyn PackedTaps>> {
         None
     }
 
-    /// A backend's own way to normalise rows, if it has one.
-    fn layer_norm(&self) -> Option<LayerNormRows> {
+    /// The kernels of the device beside products, if it has any.
+    fn kernels(&self) -> Option<Arc<dyn Kernels>> {
         None
     }
-}
 
-/// `(x − mean) / √(variance + ε) · weight + bias` of the rows of `x` `[rows, width]`, from `x`, `weight`, `bias` and `ε`.
-pub type LayerNormRows = fn(Tensor<2>, Tensor<1>, Tensor<1>, f64) -> Tensor<2>;
+    /// How much the device computes at once.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+}
 
 /// A matrix as it was placed.
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]

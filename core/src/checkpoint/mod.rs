@@ -12,6 +12,7 @@ mod error;
 mod folder;
 mod guarded;
 mod json;
+mod kernels;
 mod lfs;
 mod matrix;
 mod numbers;
@@ -39,10 +40,13 @@ pub use json::parse_json;
 pub(crate) use json::typed;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use json::{read_json, read_small};
+pub use kernels::{
+    Attended, Kernels, Limits, PastAttention, Recurred, Recurrence, StepInput, TextAttention, TurnedHeads,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use lfs::refuse_pointer;
 pub(crate) use matrix::StoredMatrix;
-pub use matrix::{LayerNormRows, MatrixPacker, MatrixValues, PackedMatrix, gated_silu};
+pub use matrix::{Act, Epilogue, MatrixPacker, MatrixValues, PackedMatrix, Rows, added, gated_silu};
 pub(crate) use numbers::finite_numbers;
 pub use numbers::read_numbers;
 pub use pytorch::PyTorchFile;

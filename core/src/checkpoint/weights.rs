@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Instead, LoadError, PackedTaps, RawTensor, Source, TapValues,
-    matrix::{LayerNormRows, MatrixPacker, MatrixValues, StoredMatrix},
+    kernels::{Kernels, Limits},
+    matrix::{MatrixPacker, MatrixValues, StoredMatrix},
 };
 
 /// Most numbers of a model in training, which takes five times their memory: 10 GB.
@@ -42,6 +43,8 @@ impl Placement {
 pub struct Weights {
     shared: Arc<Shared>,
     prefix: String,
+    /// Whether tensors are of 32 bits, whatever the device's default type is.
+    wide: bool,
 }
 
 struct Shared {
@@ -106,7 +109,7 @@ impl Weights {
 
     fn from_origin(origin: Origin, placement: Placement, finite: bool) -> Self {
         let shared = Shared { origin, used: Mutex::default(), placement, finite };
-        Self { shared: Arc::new(shared), prefix: String::new() }
+        Self { shared: Arc::new(shared), prefix: String::new(), wide: false }
     }
 
     /// The device that tensors are placed on.
@@ -117,7 +120,19 @@ impl Weights {
     /// One level down: `weights.sub("layers").sub(3)` looks at `….layers.3.…`.
     #[must_use]
     pub fn sub(&self, name: impl std::fmt::Display) -> Self {
-        Self { shared: Arc::clone(&self.shared), prefix: self.key(&name.to_string()) }
+        Self { prefix: self.key(&name.to_string()), ..self.clone() }
+    }
+
+    /// The same tensors in 32 bits, whatever the device's default type is: for the parts of a model whose numbers leave the
+    /// range or the precision of 16.
+    #[must_use]
+    pub fn wide(&self) -> Self {
+        Self { wide: true, ..self.clone() }
+    }
+
+    /// The type that tensors are placed in.
+    pub fn float(&self) -> DType {
+        if self.wide { DType::F32 } else { self.device().settings().float_dtype.into() }
     }
 
     /// Whether the checkpoint has `name` here; always `false` for random weights.
@@ -138,7 +153,7 @@ impl Weights {
         }
     }
 
-    /// One tensor, in the device's default float type.
+    /// One tensor, in the type of [`Self::float`].
     ///
     /// # Errors
     /// [`LoadError`] if it is missing, of another shape, or not made of floating-point numbers.
@@ -150,8 +165,8 @@ impl Weights {
             Some(raw) => TensorData::from_bytes_vec(raw.bytes.into_owned(), raw.shape, burn_dtype(raw.dtype)),
             None => TensorData::new(self.drawn(name, &shape), shape),
         };
-        let float = self.device().settings().float_dtype.into();
-        Ok(Tensor::from_data(data.convert_dtype(float), self.device()))
+        let float = self.float();
+        Ok(Tensor::from_data(data.convert_dtype(float), (self.device(), float)))
     }
 
     /// One tensor as `f32` on the host, for what is computed once at loading.
@@ -174,6 +189,8 @@ impl Weights {
         let Some(packer) = &self.shared.placement.packer else {
             return Ok(StoredMatrix::Plain(self.tensor(name, shape)?));
         };
+        let wide = if self.wide { packer.wide() } else { None };
+        let packer = wide.as_ref().unwrap_or(packer);
         let packed = match self.raw(name, &shape)? {
             Some(raw) => packer.pack(shape, MatrixValues::from_raw(&raw)),
             None => packer.pack(shape, MatrixValues::F32(self.drawn(name, &shape).into())),
@@ -186,9 +203,14 @@ impl Weights {
         self.shared.placement.packer.as_ref()?.pack_taps(taps)
     }
 
-    /// The placement's own way to normalise rows, if it has one.
-    pub(crate) fn layer_norm(&self) -> Option<LayerNormRows> {
-        self.shared.placement.packer.as_ref()?.layer_norm()
+    /// The kernels of the placement's device, if it has any.
+    pub(crate) fn kernels(&self) -> Option<Arc<dyn Kernels>> {
+        self.shared.placement.packer.as_ref()?.kernels()
+    }
+
+    /// How much the placement's device computes at once.
+    pub(crate) fn limits(&self) -> Limits {
+        self.shared.placement.packer.as_ref().map(|packer| packer.limits()).unwrap_or_default()
     }
 
     /// Whether the tensors are on their device already, so that nothing can be computed of them on the host.

@@ -286,6 +286,8 @@ impl Resolved {
 
     fn changed(&self, x: Tensor<4>, values: Option<Tensor<4>>) -> Tensor<4> {
         let shape = x.shape();
+        // Parts of a model may have a type of their own.
+        let values = values.map(|values| if values.dtype() == x.dtype() { values } else { values.cast(x.dtype()) });
         match (&self.edit.change, values) {
             (Change::Scale { factor }, _) => x * *factor,
             (Change::Add { scale, .. }, Some(value)) if *scale == 1.0 => x + value,

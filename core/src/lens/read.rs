@@ -136,11 +136,11 @@ impl<'a> ResidualStreams<'a> {
     pub async fn logits(&self, layer: usize, translators: Option<&Translators>) -> Result<Vec<f32>, ExecutionError> {
         let stream = self.after(layer);
         let stream = match translators {
-            Some(translators) => translators.apply(layer, stream),
+            Some(translators) => translators.apply(self.model.decoder().kernels(), layer, stream),
             None => stream,
         };
         let logits = self.model.decoder().read_out(&mut Hooks::none(), stream);
-        let logits = guided(logits.split(1, 0), self.how.guidance);
+        let logits = guided(self.model.decoder().kernels(), logits.split(1, 0), self.how.guidance);
         read_floats(logits).await
     }
 

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::LensError;
 use crate::{
-    checkpoint::{LoadError, SafetensorsFile, Source, finite_numbers, floats_to_bytes},
+    checkpoint::{Kernels, LoadError, SafetensorsFile, Source, finite_numbers, floats_to_bytes},
     models::musicgen::MusicGen,
+    nn::matmul,
 };
 
 /// Key of the metadata under which a file says what it is.
@@ -68,12 +69,12 @@ impl Translators {
     ///
     /// # Shapes
     /// - `x`, result: `[row, step, width]`
-    pub fn apply(&self, layer: usize, x: Tensor<3>) -> Tensor<3> {
+    pub(super) fn apply(&self, kernels: Option<&dyn Kernels>, layer: usize, x: Tensor<3>) -> Tensor<3> {
         match self.layers.get(&layer) {
             Some((weight, bias)) => {
                 let [rows, steps, width] = x.dims();
                 let flat = x.clone().reshape([rows * steps, width]);
-                let moved = flat.matmul(weight.clone()) + bias.clone().unsqueeze();
+                let moved = matmul(kernels, flat, weight.clone()) + bias.clone().unsqueeze();
                 x + moved.reshape([rows, steps, width])
             }
             None => x,

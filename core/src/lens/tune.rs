@@ -10,6 +10,7 @@ use super::{LensError, TranslatorFile, check_layers, read::ResidualStreams, tran
 use crate::{
     hooks::read_floats,
     models::musicgen::{Generate, MusicGen, Text},
+    nn::matmul,
 };
 
 /// Translators that cannot be fitted.
@@ -101,7 +102,8 @@ impl Tuning {
             let offset = self.sums.get(&layer).map_or_else(|| stream.clone().mean_dim(0), |sums| sums.offset.clone());
             let x = stream - offset.clone();
             let (sum, transposed) = (x.clone().sum_dim(0), x.clone().transpose());
-            let (square, cross) = (transposed.clone().matmul(x), transposed.matmul(last.clone()));
+            let product = |of: Tensor<2>| matmul(model.decoder().kernels(), transposed.clone(), of);
+            let (square, cross) = (product(x), product(last.clone()));
             let sums = match self.sums.remove(&layer) {
                 Some(before) => {
                     Sums { offset, sum: before.sum + sum, square: before.square + square, cross: before.cross + cross }

@@ -147,6 +147,13 @@ impl Conv {
         self.shape.stride
     }
 
+    /// Numbers that one tensor inside holds at most for every step of the input, and of the output.
+    pub(crate) fn numbers(&self) -> [usize; 2] {
+        let [from, to] = self.shape.channels;
+        let taps = if Self::gathers(self.shape) { self.shape.kernel } else { 1 };
+        [from * taps, to]
+    }
+
     /// Steps beyond the input before and after.
     fn padding(&self) -> [usize; 2] {
         let total = self.span().saturating_sub(self.shape.stride);
@@ -227,6 +234,12 @@ impl ConvTranspose {
     /// Output steps per input step.
     pub(crate) fn stride(&self) -> usize {
         self.shape.stride
+    }
+
+    /// As [`Conv::numbers`]. All taps of a step are gathered.
+    pub(crate) fn numbers(&self) -> [usize; 2] {
+        let ConvShape { channels: [from, to], kernel, stride, .. } = self.shape;
+        [from * kernel.div_ceil(stride), to]
     }
 
     /// Output steps that are cut at the front; an odd one is cut here and not at the back.

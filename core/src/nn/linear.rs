@@ -5,13 +5,16 @@ use std::sync::Arc;
 use burn::{
     module::{Module, Param},
     tensor::{
-        Tensor,
-        activation::{gelu, softmax},
+        DType, Tensor,
+        activation::{gelu, silu, softmax},
     },
 };
 
-use super::held;
-use crate::checkpoint::{LoadError, PackedMatrix, StoredMatrix, Weights, gated_silu};
+use super::{as_type, held, matmul};
+use crate::{
+    checkpoint::{Act, Epilogue, LoadError, PackedMatrix, Rows, StoredMatrix, Weights, added, gated_silu},
+    hooks::{HookPoint, Hooks},
+};
 
 /// The matrix of a linear layer.
 #[derive(Module, Debug)]
@@ -56,38 +59,40 @@ impl Matrix {
         }
     }
 
-    /// [`Self::product`] of rows that are one step each of sequences of their own.
-    fn product_of_steps(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.packed {
-            Some(matrix) => matrix.product_of_steps(x),
-            None => self.product(x),
+    /// The matrix in a backend's form, if it is.
+    pub(crate) fn as_packed(&self) -> Option<&dyn PackedMatrix> {
+        self.packed.as_deref()
+    }
+
+    /// `residual + act(x Wᵀ + bias)`, see [`PackedMatrix::finished`].
+    fn finished(&self, x: Tensor<2>, rows: Rows, after: Epilogue) -> Tensor<2> {
+        if let Some(matrix) = &self.packed {
+            return matrix.finished(x, rows, after);
+        }
+        let y = self.product(x);
+        let y = match after.bias {
+            Some(bias) => y + bias.unsqueeze(),
+            None => y,
+        };
+        let y = match after.act {
+            Act::Identity => y,
+            Act::Gelu => gelu(y),
+            Act::Silu => silu(y),
+            Act::GatedSilu => gated_silu(y),
+        };
+        match after.residual {
+            Some(residual) => added(residual, y),
+            None => y,
         }
     }
 
-    /// [`Self::product`] of every one of `matrices`, which are of one width and placed alike; of `steps` as
-    /// [`Self::product_of_steps`].
-    fn products(matrices: &[&Self], x: &Tensor<2>, steps: bool) -> Vec<Tensor<2>> {
+    /// [`Self::product`] of every one of `matrices`, which are of one width and placed alike.
+    fn products(matrices: &[&Self], x: &Tensor<2>, rows: Rows) -> Vec<Tensor<2>> {
         let packed: Option<Vec<&dyn PackedMatrix>> = matrices.iter().map(|matrix| matrix.packed.as_deref()).collect();
         match packed.as_deref() {
-            Some([first, others @ ..]) if steps => first.products_of_steps(others, x.clone()),
+            Some([first, others @ ..]) if rows == Rows::Steps => first.products_of_steps(others, x.clone()),
             Some([first, others @ ..]) => first.products(others, x.clone()),
             _ => matrices.iter().map(|matrix| matrix.product(x.clone())).collect(),
-        }
-    }
-
-    /// The exact GELU of a product.
-    fn gelu(&self, y: Tensor<2>) -> Tensor<2> {
-        match &self.packed {
-            Some(matrix) => matrix.gelu(y),
-            None => gelu(y),
-        }
-    }
-
-    /// The first half of a product's rows times the `SiLU` of the second.
-    fn gated_silu(&self, y: Tensor<2>) -> Tensor<2> {
-        match &self.packed {
-            Some(matrix) => matrix.gated_silu(y),
-            None => gated_silu(y),
         }
     }
 
@@ -95,7 +100,10 @@ impl Matrix {
     fn softmax(&self, scores: Tensor<2>) -> Tensor<2> {
         match &self.packed {
             Some(matrix) => matrix.softmax(scores),
-            None => softmax(scores, 1),
+            None => {
+                let dtype = scores.dtype();
+                as_type(softmax(as_type(scores, DType::F32), 1), dtype)
+            }
         }
     }
 }
@@ -117,26 +125,83 @@ impl Linear {
         Ok(Self { weight: Matrix::load(weights, "weight", [to, from])?, bias })
     }
 
+    /// One layer whose features are those of `layers` side by side, where a backend computes that faster. All are of one
+    /// width and without bias.
+    pub(crate) fn joined(layers: &[&Self]) -> Option<Self> {
+        if layers.iter().any(|layer| layer.bias.is_some()) {
+            return None;
+        }
+        let packed: Option<Vec<&dyn PackedMatrix>> =
+            layers.iter().map(|layer| layer.weight.packed.as_deref()).collect();
+        let packed = packed?;
+        let (first, others) = packed.split_first()?;
+        Some(Self { weight: Matrix::packed(first.joined(others)?), bias: None })
+    }
+
+    /// Of positions of whole sequences.
+    ///
     /// # Shapes
     /// - `x`: `[batch, time, in]`; result: `[batch, time, out]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, time, _] = x.dims();
-        let y = self.rows(x);
+        self.forward_rows(x, Rows::Positions)
+    }
+
+    /// As [`Self::forward`]; the caller says what the rows are.
+    pub fn forward_rows(&self, x: Tensor<3>, rows: Rows) -> Tensor<3> {
+        self.forward_act(x, rows, Act::Identity)
+    }
+
+    /// `act` of [`Self::forward_rows`].
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, time, in]`; result: `[batch, time, out]`, half of `out` for [`Act::GatedSilu`]
+    pub fn forward_act(&self, x: Tensor<3>, rows: Rows, act: Act) -> Tensor<3> {
+        let [batch, time, width] = x.dims();
+        let y = self.weight.finished(x.reshape([batch * time, width]), rows, self.epilogue(act, None));
         let to = y.dims()[1];
         y.reshape([batch, time, to])
     }
 
-    /// [`Self::forward`] of several layers on the same `x`, in one pass where a backend can.
+    /// `residual` plus [`Self::forward_rows`]. A residual of more rows than `x` keeps its last ones.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, time, in]`; `residual`, result: `[batch or more, time, out]`
+    pub fn forward_added(&self, x: Tensor<3>, rows: Rows, residual: Tensor<3>) -> Tensor<3> {
+        let ([batch, time, width], shape) = (x.dims(), residual.dims());
+        let residual = residual.reshape([shape[0] * shape[1], shape[2]]);
+        let after = self.epilogue(Act::Identity, Some(residual));
+        self.weight.finished(x.reshape([batch * time, width]), rows, after).reshape(shape)
+    }
+
+    /// `residual` plus what `point` makes of [`Self::forward_rows`]: one kernel where nothing is asked at `point`.
+    pub(crate) fn forward_hooked(
+        &self,
+        hooks: &mut Hooks,
+        point: HookPoint,
+        x: Tensor<3>,
+        rows: Rows,
+        residual: Tensor<3>,
+    ) -> Tensor<3> {
+        if hooks.wants(point) {
+            return residual + hooks.at(point, self.forward_rows(x, rows));
+        }
+        self.forward_added(x, rows, residual)
+    }
+
+    /// [`Self::forward_rows`] of several layers on the same `x`, in one pass where a backend can.
     ///
     /// # Shapes
     /// - `x`: `[batch, time, in]`; result: `[batch, time, out]` each
-    pub fn forward_all<const N: usize>(layers: [&Self; N], x: Tensor<3>) -> [Tensor<3>; N] {
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: Tensor<3>, rows: Rows) -> [Tensor<3>; N] {
         let [batch, time, width] = x.dims();
         let x = x.reshape([batch * time, width]);
-        let mut products = Matrix::products(&layers.map(|layer| &layer.weight), &x, time == 1).into_iter();
+        let mut products = Matrix::products(&layers.map(|layer| &layer.weight), &x, rows).into_iter();
         layers.map(|layer| {
             let Some(y) = products.next() else { unreachable!("there is a product for every matrix") };
-            let y = layer.with_bias(y);
+            let y = match &layer.bias {
+                Some(bias) => y + bias.val().unsqueeze(),
+                None => y,
+            };
             let to = y.dims()[1];
             y.reshape([batch, time, to])
         })
@@ -144,18 +209,7 @@ impl Linear {
 
     /// The exact GELU of [`Self::forward`].
     pub fn forward_gelu(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, time, _] = x.dims();
-        let y = self.weight.gelu(self.rows(x));
-        let to = y.dims()[1];
-        y.reshape([batch, time, to])
-    }
-
-    /// The first half of [`Self::forward`]'s features times the `SiLU` of the second: `[batch, time, out / 2]`.
-    pub fn forward_gated_silu(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, time, _] = x.dims();
-        let y = self.weight.gated_silu(self.rows(x));
-        let to = y.dims()[1];
-        y.reshape([batch, time, to])
+        self.forward_act(x, Rows::Positions, Act::Gelu)
     }
 
     /// The softmax over the last axis of the scores of an attention layer that this one belongs to.
@@ -166,17 +220,12 @@ impl Linear {
         self.weight.softmax(scores.reshape([rows, keys])).reshape(shape)
     }
 
-    /// `[batch, time, in]` → `[batch · time, out]`
-    fn rows(&self, x: Tensor<3>) -> Tensor<2> {
-        let [batch, time, width] = x.dims();
-        let x = x.reshape([batch * time, width]);
-        self.with_bias(if time == 1 { self.weight.product_of_steps(x) } else { self.weight.product(x) })
+    /// `a b` of activations of a layer that this one belongs to, by the arithmetic of their type.
+    pub fn matmul<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        matmul(self.weight.as_packed().and_then(PackedMatrix::kernels), a, b)
     }
 
-    fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {
-        match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
-            None => y,
-        }
+    fn epilogue(&self, act: Act, residual: Option<Tensor<2>>) -> Epilogue {
+        Epilogue { bias: self.bias.as_ref().map(|bias| bias.val()), act, residual }
     }
 }

@@ -1,12 +1,14 @@
 //! Normalisation over the last axis.
 
+use std::sync::Arc;
+
 use burn::{
     module::{Module, Param},
     tensor::{DType, Tensor, module::layer_norm},
 };
 
-use super::held;
-use crate::checkpoint::{LayerNormRows, LoadError, Weights};
+use super::{as_type, held};
+use crate::checkpoint::{Kernels, LoadError, Weights};
 
 /// `(x − mean) / √(variance + ε) · weight + bias`
 #[derive(Module, Debug)]
@@ -14,9 +16,8 @@ pub struct LayerNorm {
     weight: Param<Tensor<1>>,
     bias: Param<Tensor<1>>,
     epsilon: f64,
-    /// A backend's own way.
     #[module(skip)]
-    own: Option<LayerNormRows>,
+    kernels: Option<Arc<dyn Kernels>>,
 }
 
 impl LayerNorm {
@@ -29,7 +30,7 @@ impl LayerNorm {
             weight: held(weights.tensor("weight", [width])?),
             bias: held(weights.tensor("bias", [width])?),
             epsilon,
-            own: weights.layer_norm(),
+            kernels: weights.kernels(),
         })
     }
 
@@ -37,9 +38,15 @@ impl LayerNorm {
     /// - `x`, result: `[batch, time, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
-        let Some(own) = self.own else { return layer_norm(x, weight, Some(bias), self.epsilon) };
+        let Some(kernels) = &self.kernels else {
+            // In 32 bits, whatever the stream has.
+            let [weight, bias] = [weight, bias].map(|x| as_type(x, DType::F32));
+            let dtype = x.dtype();
+            return as_type(layer_norm(as_type(x, DType::F32), weight, Some(bias), self.epsilon), dtype);
+        };
         let [batch, time, width] = x.dims();
-        own(x.reshape([batch * time, width]), weight, bias, self.epsilon).reshape([batch, time, width])
+        let rows = x.reshape([batch * time, width]);
+        kernels.layer_norm(rows, weight, bias, self.epsilon).reshape([batch, time, width])
     }
 }
 

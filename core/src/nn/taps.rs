@@ -10,8 +10,8 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 
-use super::{activation::Activation, held};
-use crate::checkpoint::{Ends, PackedTaps, TapValues, Weights};
+use super::{activation::Activation, held, matmul};
+use crate::checkpoint::{Ends, Kernels, PackedTaps, TapValues, Weights};
 
 /// `y[t] = b + Σⱼ f(x[t + j · dilation − left]) Wⱼ`, nothing beyond the ends of `x`.
 #[derive(Module, Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Taps {
     packed: Option<Arc<dyn PackedTaps>>,
     count: usize,
     dilation: usize,
+    #[module(skip)]
+    kernels: Option<Arc<dyn Kernels>>,
 }
 
 impl Taps {
@@ -40,6 +42,7 @@ impl Taps {
             packed: None,
             count,
             dilation: values.dilation,
+            kernels: weights.kernels(),
         }
     }
 
@@ -55,14 +58,19 @@ impl Taps {
         let matrices = if gathered { 1 } else { count };
         let height = matrix.dims()[0] / matrices;
         let part = |index: usize| held(matrix.clone().narrow(0, index * height, height));
-        Self { weights: (0..matrices).map(part).collect(), bias: bias.map(held), before, packed: None, count, dilation }
+        let (weights, bias) = ((0..matrices).map(part).collect(), bias.map(held));
+        Self { weights, bias, before, packed: None, count, dilation, kernels: None }
     }
 
     /// In the placement's own form, or as [`Self::plain`] makes them where it has none.
     pub(crate) fn packed(weights: &Weights, values: TapValues, gathered: bool) -> Self {
         let Some(packed) = weights.pack_taps(&values) else { return Self::plain(weights, values, gathered) };
         let ([count, ..], dilation) = (values.shape, values.dilation);
-        Self { weights: vec![], bias: None, before: None, packed: Some(packed), count, dilation }
+        Self { weights: vec![], bias: None, before: None, packed: Some(packed), count, dilation, kernels: None }
+    }
+
+    fn product(&self, x: Tensor<3>, matrix: &Param<Tensor<2>>) -> Tensor<3> {
+        matmul(self.kernels.as_deref(), x, matrix.val().unsqueeze())
     }
 
     /// [`Self::forward`] with the ends of `x` reflected, if packed: then nothing is copied for it.
@@ -86,9 +94,9 @@ impl Taps {
         let x = window(x, left, steps + (self.count - 1) * self.dilation);
         let tap = |tap: usize| x.clone().narrow(1, tap * self.dilation, steps);
         let y = match &*self.weights {
-            [gathered] if self.count > 1 => matmul(Tensor::cat((0..self.count).map(tap).collect(), 2), gathered),
+            [gathered] if self.count > 1 => self.product(Tensor::cat((0..self.count).map(tap).collect(), 2), gathered),
             weights => (1..self.count)
-                .fold(matmul(tap(0), &weights[0]), |sum, index| sum + matmul(tap(index), &weights[index])),
+                .fold(self.product(tap(0), &weights[0]), |sum, index| sum + self.product(tap(index), &weights[index])),
         };
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
@@ -97,11 +105,10 @@ impl Taps {
     }
 }
 
-/// `values` on the device of `weights`, in its default float type.
+/// `values` on the device of `weights`, in their type.
 pub(crate) fn place<const D: usize>(weights: &Weights, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
-    let device = weights.device();
-    let float = device.settings().float_dtype.into();
-    Tensor::from_data(TensorData::new(values, shape).convert_dtype(float), device)
+    let float = weights.float();
+    Tensor::from_data(TensorData::new(values, shape).convert_dtype(float), (weights.device(), float))
 }
 
 /// `steps` steps of `x`, which begin `left` steps before it; zero where there is none.
@@ -116,8 +123,4 @@ pub(super) fn window(x: Tensor<3>, left: usize, steps: usize) -> Tensor<3> {
         return x;
     }
     Tensor::cat(before.into_iter().chain([x]).chain(after).collect(), 1)
-}
-
-fn matmul(x: Tensor<3>, matrix: &Param<Tensor<2>>) -> Tensor<3> {
-    x.matmul(matrix.val().unsqueeze())
 }

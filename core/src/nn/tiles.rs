@@ -18,21 +18,40 @@ pub(crate) trait Local {
 
     /// Input steps that the output steps `range` are made from; beyond the ends where there is none.
     fn inputs(&self, range: Range<isize>) -> Range<isize>;
+
+    /// Numbers that one tensor inside holds at most for every step of the input, and of the output.
+    fn numbers(&self) -> [usize; 2];
 }
 
-/// All `layers`, computed for `tile` steps of their output at a time: memory is that of one tile.
+/// All `layers`, computed for `tile` steps of their output at a time: memory is that of one tile. Tiles become shorter until
+/// no tensor holds more than `buffer` numbers.
 ///
 /// Each layer is given as many steps on both sides as its outputs are made from, so that the result is that of the whole
 /// signal, up to the rounding of products of other sizes.
 ///
 /// # Shapes
 /// - `x`: `[batch, time, in]`; result: `[batch, steps, out]`
-pub(crate) fn in_tiles<L: Local>(layers: &[L], x: &Tensor<3>, tile: usize) -> Tensor<3> {
-    let lengths = lengths(layers, x.dims()[1]);
+pub(crate) fn in_tiles<L: Local>(layers: &[L], x: &Tensor<3>, tile: usize, buffer: usize) -> Tensor<3> {
+    let [batch, time, _] = x.dims();
+    let lengths = lengths(layers, time);
     let total = lengths[layers.len()];
-    let tile = tile.clamp(1, total);
+    let mut tile = tile.clamp(1, total);
+    while tile > 1 && batch.saturating_mul(largest(layers, &lengths, tile)) > buffer {
+        tile = tile.div_ceil(2);
+    }
     let ranges = (0..total).step_by(tile).map(|start| start..(start + tile).min(total));
     Tensor::cat(ranges.map(|range| one_tile(layers, &lengths, x, range)).collect(), 1)
+}
+
+/// Numbers of the largest tensor on the way to `tile` steps of the output, for one sequence.
+pub(crate) fn largest<L: Local>(layers: &[L], lengths: &[usize], tile: usize) -> usize {
+    let start = (lengths[layers.len()] - tile) / 2;
+    let ranges = needed(layers, lengths, start..start + tile);
+    let of_layer = |(layer, ranges): (&L, &[Range<usize>])| {
+        let [inputs, outputs] = layer.numbers();
+        (ranges[0].len() * inputs).max(ranges[1].len() * outputs)
+    };
+    layers.iter().zip(ranges.windows(2)).map(of_layer).max().unwrap_or(0)
 }
 
 /// Steps of the input of the first layer, `time`, then of the output of every layer.

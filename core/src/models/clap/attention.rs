@@ -54,7 +54,7 @@ impl Attention {
         let q = split(Inner::Q, self.query.forward(states.clone())) * (self.d_head as f64).powf(-0.5);
         let k = split(Inner::K, self.key.forward(states.clone())).swap_dims(1, 2);
         let v = split(Inner::V, self.value.forward(states)).swap_dims(1, 2);
-        let scores = q.swap_dims(1, 2).matmul(k.swap_dims(2, 3));
+        let scores = self.dense.matmul(q.swap_dims(1, 2), k.swap_dims(2, 3));
         let scores = if period == 1 || period == rows {
             scores + bias
         } else {
@@ -63,7 +63,7 @@ impl Attention {
             periods.reshape([rows, self.heads, tokens, tokens])
         };
         let pattern = hooks.at(at(Inner::Pattern), self.dense.softmax(scores));
-        let z = hooks.at(at(Inner::Z), pattern.matmul(v).swap_dims(1, 2));
+        let z = hooks.at(at(Inner::Z), self.dense.matmul(pattern, v).swap_dims(1, 2));
         self.dense.forward(z.reshape([rows, tokens, width]))
     }
 }

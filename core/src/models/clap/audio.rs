@@ -3,6 +3,8 @@
 //! Reference: `ClapAudioEncoder`, transformers 5.23.0, `models/clap/modeling_clap.py` (Apache-2.0); the model is that of Chen
 //! et al., "HTS-AT", 2022. Differs: inference only, see also [`super::swin`].
 
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, TensorData};
 
 use super::{
@@ -14,9 +16,9 @@ use super::{
     swin::{Stage, indices},
 };
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{Kernels, LoadError, Weights},
     hooks::{HookPoint, Hooks, Part, Site},
-    nn::LayerNorm,
+    nn::{LayerNorm, matmul},
 };
 
 /// `mean(norm(stages(patches(fold(stretch(batch_norm(mel)))))))`
@@ -26,6 +28,7 @@ pub struct AudioTower {
     batch_norm: BatchNorm,
     /// `[1, 1, stretched frame, frame]`; `None` if the clip has as many frames as it takes.
     stretch: Option<Tensor<4>>,
+    kernels: Option<Arc<dyn Kernels>>,
     proj: Convolution,
     fusion: Option<Fusion>,
     patch_norm: Option<LayerNorm>,
@@ -52,6 +55,7 @@ impl AudioTower {
         Ok(Self {
             batch_norm: BatchNorm::load(&weights.sub("batch_norm"), config.num_mel_bins)?,
             stretch: (frames != stretched).then(stretch),
+            kernels: weights.kernels(),
             proj: Convolution::load(&patches.sub("proj"), [1, width], config.patch_size, config.patch_stride, padding)?,
             fusion: if config.enable_fusion { Some(Fusion::load(config, padding, &patches)?) } else { None },
             patch_norm: if config.enable_patch_layer_norm {
@@ -100,7 +104,7 @@ impl AudioTower {
     /// - `normal`: `[row, channel, frame, band]`; result: `[row, channel, spec_size, spec_size]`
     pub fn picture(&self, normal: Tensor<4>) -> Tensor<4> {
         let stretched = match &self.stretch {
-            Some(weights) => weights.clone().matmul(normal),
+            Some(weights) => matmul(self.kernels.as_deref(), weights.clone(), normal),
             None => normal,
         };
         let [rows, channels, frames, bands] = stretched.dims();

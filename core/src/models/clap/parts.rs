@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, activation::relu};
 
 use super::config::HiddenAct;
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{Act, LoadError, Rows, Weights},
     nn::Linear,
 };
 
@@ -12,10 +12,10 @@ use crate::{
 pub(super) const PYTORCH_EPSILON: f64 = 1e-5;
 
 /// A layer and the non-linearity after it.
-pub(super) fn activated(layer: &Linear, act: HiddenAct, x: Tensor<3>) -> Tensor<3> {
+pub(super) fn activated(layer: &Linear, act: HiddenAct, x: Tensor<3>, rows: Rows) -> Tensor<3> {
     match act {
-        HiddenAct::Gelu => layer.forward_gelu(x),
-        HiddenAct::Relu => relu(layer.forward(x)),
+        HiddenAct::Gelu => layer.forward_act(x, rows, Act::Gelu),
+        HiddenAct::Relu => relu(layer.forward_rows(x, rows)),
     }
 }
 
@@ -40,8 +40,8 @@ impl Projection {
 
     /// `[row, width]` → `[row, projection_dim]`
     pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = activated(&self.linear1, self.act, x.unsqueeze_dim(1));
-        self.linear2.forward(hidden).squeeze_dim(1)
+        let hidden = activated(&self.linear1, self.act, x.unsqueeze_dim(1), Rows::Steps);
+        self.linear2.forward_rows(hidden, Rows::Steps).squeeze_dim(1)
     }
 }
 

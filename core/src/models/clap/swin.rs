@@ -13,7 +13,7 @@ use super::{
     parts::{PYTORCH_EPSILON, activated},
 };
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{LoadError, Rows, Weights},
     hooks::{HookPoint, Hooks, Inner, Site},
     nn::{LayerNorm, Linear},
 };
@@ -124,7 +124,7 @@ impl Block {
         let x = x + hooks.at(point(Site::SelfAttnOut), attended);
         let x = hooks.at(point(Site::ResidMid), x);
         let into_mlp = hooks.at(point(Site::MlpIn), x.clone());
-        let hidden = activated(&self.intermediate, self.act, self.layernorm_after.forward(into_mlp));
+        let hidden = activated(&self.intermediate, self.act, self.layernorm_after.forward(into_mlp), Rows::Positions);
         let hidden = hooks.at(point(Site::MlpPost), hidden);
         let x = x + hooks.at(point(Site::MlpOut), self.output.forward(hidden));
         hooks.at(point(Site::ResidPost), x)

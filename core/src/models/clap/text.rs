@@ -10,7 +10,7 @@ use super::{
     parts::activated,
 };
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{LoadError, Rows, Weights},
     hooks::{HookPoint, Hooks, Inner, Part, Site},
     models::t5::TokenIds,
     nn::{Embedding, LayerNorm, Linear, masked},
@@ -118,7 +118,7 @@ impl TextTower {
             x = layer.forward(hooks, index, x, bias.clone());
         }
         let first = x.clone().narrow(1, 0, 1);
-        TextStates { hidden: x, pooled: tanh(self.pooler.forward(first)).squeeze_dim(1) }
+        TextStates { hidden: x, pooled: tanh(self.pooler.forward_rows(first, Rows::Steps)).squeeze_dim(1) }
     }
 }
 
@@ -144,7 +144,7 @@ impl Layer {
         let attended = hooks.at(point(Site::SelfAttnOut), attended);
         let x = hooks.at(point(Site::ResidMid), self.attention_norm.forward(x + attended));
         let into_mlp = hooks.at(point(Site::MlpIn), x.clone());
-        let hidden = hooks.at(point(Site::MlpPost), activated(&self.intermediate, self.act, into_mlp));
+        let hidden = hooks.at(point(Site::MlpPost), activated(&self.intermediate, self.act, into_mlp, Rows::Positions));
         let out = hooks.at(point(Site::MlpOut), self.output.forward(hidden));
         hooks.at(point(Site::ResidPost), self.output_norm.forward(x + out))
     }

@@ -1,5 +1,7 @@
 //! The recurrent layer between convolutions.
 
+use std::sync::Arc;
+
 use burn::{
     module::{Module, Param},
     tensor::{
@@ -9,7 +11,7 @@ use burn::{
 };
 
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{Kernels, LoadError, Recurred, Recurrence, Weights},
     nn::{Matrix, held, place},
 };
 
@@ -26,6 +28,8 @@ struct LstmLayer {
     weight_hh: Matrix,
     bias: Param<Tensor<1>>,
     width: usize,
+    #[module(skip)]
+    kernels: Option<Arc<dyn Kernels>>,
 }
 
 /// What an [`Lstm`] remembers between stretches of a signal.
@@ -73,7 +77,8 @@ impl LstmLayer {
             let sum = values("ih")?.into_iter().zip(values("hh")?).map(|(a, b)| a + b).collect();
             place(weights, sum, [4 * width])
         };
-        Ok(Self { weight_ih: matrix("ih")?, weight_hh: matrix("hh")?, bias: held(bias), width })
+        let kernels = weights.kernels();
+        Ok(Self { weight_ih: matrix("ih")?, weight_hh: matrix("hh")?, bias: held(bias), width, kernels })
     }
 
     /// The products with the inputs are taken for all steps at once: only `U h` has to wait for its turn.
@@ -84,6 +89,13 @@ impl LstmLayer {
         let time = x.dims()[0] / batch;
         let width = self.width;
         let inputs = self.weight_ih.product(x) + self.bias.val().unsqueeze();
+        if let (Some(kernels), Some(weight)) = (&self.kernels, self.weight_hh.as_packed()) {
+            let recurrence = Recurrence { inputs: &inputs, weight, state: state.clone(), batch };
+            if let Some(Recurred { hidden, state: after }) = kernels.lstm(recurrence) {
+                *state = Some(after);
+                return hidden;
+            }
+        }
         let mut states: Vec<Tensor<2>> = Vec::with_capacity(time);
         for step in 0..time {
             let input = inputs.clone().narrow(0, step * batch, batch);

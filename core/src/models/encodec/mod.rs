@@ -15,7 +15,7 @@ mod stream;
 
 use burn::{
     module::Module,
-    tensor::{Int, Tensor},
+    tensor::{DType, Int, Tensor},
 };
 
 pub use config::{EncodecConfig, PadMode};
@@ -25,7 +25,10 @@ pub use sound::SoundError;
 pub(crate) use sound::waveforms;
 pub use stream::AudioStream;
 
-use crate::checkpoint::{LoadError, Weights};
+use crate::{
+    checkpoint::{LoadError, Weights},
+    nn::as_type,
+};
 
 /// `codes = quantizer.encode(encoder(wave))`, `wave = decoder(quantizer.decode(codes))`
 #[derive(Module, Debug)]
@@ -44,6 +47,8 @@ impl Encodec {
     /// [`LoadError`] if a tensor is missing or of another shape, or if `config` asks for what is not built.
     pub fn load(config: &EncodecConfig, weights: &Weights) -> Result<Self, LoadError> {
         config.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
+        // Of 16 bits, sound would have the noise of 8 or 11.
+        let weights = &weights.wide();
         Ok(Self {
             encoder: Seanet::encoder(config, &weights.sub("encoder"))?,
             quantizer: Quantizer::load(config, &weights.sub("quantizer"))?,
@@ -131,7 +136,7 @@ impl Encodec {
     /// If there are no samples, or the channels are not the model's.
     pub fn encode(&self, wave: Tensor<3>) -> Tensor<3, Int> {
         assert!(wave.dims()[2] > 0, "audio to encode has no samples");
-        let vectors = self.encoder.forward(wave.swap_dims(1, 2));
+        let vectors = self.encode_vectors(wave);
         self.quantizer.encode(vectors, self.config.encoded_quantizers())
     }
 
@@ -155,7 +160,7 @@ impl Encodec {
     /// # Shapes
     /// - `wave`: as in [`Self::encode`]; result: `[batch, frame, hidden_size]`
     pub fn encode_vectors(&self, wave: Tensor<3>) -> Tensor<3> {
-        self.encoder.forward(wave.swap_dims(1, 2))
+        self.encoder.forward(as_type(wave, DType::F32).swap_dims(1, 2))
     }
 
     /// Audio of vectors, such as [`Self::dequantize`] makes.
@@ -163,7 +168,7 @@ impl Encodec {
     /// # Shapes
     /// - `vectors`: `[batch, frame, hidden_size]`; result: `[batch, channel, frame · hop_length]`
     pub fn decode_vectors(&self, vectors: Tensor<3>) -> Tensor<3> {
-        self.decoder.forward(vectors).swap_dims(1, 2)
+        self.decoder.forward(as_type(vectors, DType::F32)).swap_dims(1, 2)
     }
 
     /// What each layer of the encoder puts out; the last is what is quantised.
@@ -171,7 +176,7 @@ impl Encodec {
     /// # Shapes
     /// - `wave`: as in [`Self::encode`]; results: `[batch, channel, time]`
     pub fn encode_layers(&self, wave: Tensor<3>) -> Vec<Tensor<3>> {
-        layers(&self.encoder, wave.swap_dims(1, 2))
+        layers(&self.encoder, as_type(wave, DType::F32).swap_dims(1, 2))
     }
 }
 

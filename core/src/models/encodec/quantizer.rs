@@ -1,5 +1,7 @@
 //! Residual vector quantisation.
 
+use std::sync::Arc;
+
 use burn::{
     module::{Module, Param},
     tensor::{Int, Tensor, module::embedding},
@@ -7,8 +9,8 @@ use burn::{
 
 use super::EncodecConfig;
 use crate::{
-    checkpoint::{LoadError, Weights},
-    nn::held,
+    checkpoint::{Kernels, LoadError, Weights},
+    nn::{held, matmul},
 };
 
 /// A vector as the sum of one entry from each of several tables; each table is for what the ones before it left over.
@@ -16,6 +18,8 @@ use crate::{
 pub(super) struct Quantizer {
     /// `[entry, width]` each.
     codebooks: Vec<Param<Tensor<2>>>,
+    #[module(skip)]
+    kernels: Option<Arc<dyn Kernels>>,
 }
 
 impl Quantizer {
@@ -28,7 +32,8 @@ impl Quantizer {
             }
             Ok(held(weights.tensor("embed", [config.codebook_size, config.hidden_size])?))
         };
-        Ok(Self { codebooks: (0..config.num_quantizers()).map(codebook).collect::<Result<_, _>>()? })
+        let codebooks = (0..config.num_quantizers()).map(codebook).collect::<Result<_, _>>()?;
+        Ok(Self { codebooks, kernels: weights.kernels() })
     }
 
     /// Tables.
@@ -56,7 +61,7 @@ impl Quantizer {
             let table = table.val();
             // Summed in the order of the reference, since a tie in the last bit would choose another entry.
             let lengths = (table.clone() * table.clone()).sum_dim(1).transpose();
-            let products = rest.clone().matmul(table.clone().transpose());
+            let products = matmul(self.kernels.as_deref(), rest.clone(), table.clone().transpose());
             let distances = (rest.clone() * rest.clone()).sum_dim(1) - products * 2.0 + lengths;
             let nearest = distances.argmin(1).reshape([batch * frames]);
             rest = rest - table.select(0, nearest.clone());

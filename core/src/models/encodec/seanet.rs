@@ -17,6 +17,8 @@ use crate::{
 #[derive(Module, Debug)]
 pub(super) struct Seanet {
     layers: Vec<Layer>,
+    /// Numbers that a buffer of the device holds.
+    buffer: usize,
 }
 
 #[derive(Module, Debug)]
@@ -55,7 +57,7 @@ impl Seanet {
         stack.lstm(config, width)?;
         stack.push(Layer::Elu(Elu));
         stack.conv(config, [width, config.hidden_size], config.last_kernel_size, 1)?;
-        Ok(Self { layers: stack.layers })
+        Ok(Self { layers: stack.layers, buffer: weights.limits().buffer })
     }
 
     /// Takes `layers.*` of a decoder.
@@ -74,7 +76,7 @@ impl Seanet {
         }
         stack.push(Layer::Elu(Elu));
         stack.conv(config, [width, config.audio_channels], config.last_kernel_size, 1)?;
-        Ok(Self { layers: stack.layers })
+        Ok(Self { layers: stack.layers, buffer: weights.limits().buffer })
     }
 
     /// # Shapes
@@ -112,7 +114,7 @@ impl Seanet {
         let (whole, local) = self.layers.split_at(self.recurrent() + 1);
         let x = whole.iter().fold(x, |x, layer| layer.forward(x));
         let hop: usize = local.iter().map(|layer| layer.ratio()[0]).product();
-        in_tiles(local, &x, chunk.max(1).saturating_mul(hop))
+        in_tiles(local, &x, chunk.max(1).saturating_mul(hop), self.buffer)
     }
 }
 
@@ -263,6 +265,16 @@ impl Local for Layer {
             Self::Residual(residual) => residual.spread.inputs(residual.join.inputs(range)),
             Self::Elu(_) => range,
             Self::Lstm(_) => unreachable!("a recurrent layer is made from all that was before"),
+        }
+    }
+
+    fn numbers(&self) -> [usize; 2] {
+        match self {
+            Self::Conv(conv) => conv.numbers(),
+            Self::ConvTranspose(conv) => conv.numbers(),
+            Self::Residual(residual) => residual.spread.numbers(),
+            // Computed in place by the layer after it; a recurrent layer is not tiled.
+            Self::Elu(_) | Self::Lstm(_) => [0, 0],
         }
     }
 }

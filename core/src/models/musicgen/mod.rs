@@ -42,7 +42,7 @@ use crate::{
         encodec::{AudioStream, Encodec},
         t5::{T5Encoder, TokenIds},
     },
-    nn::Linear,
+    nn::{Linear, as_type},
 };
 
 /// Prompts are padded to a multiple of this many tokens: sums over tokens then group alike whatever else is in the
@@ -76,7 +76,11 @@ impl MusicGen {
         let projection = weights.sub("enc_to_dec_proj");
         Ok(Self {
             text_encoder: T5Encoder::load(&config.text_encoder, &weights.sub("text_encoder"))?,
-            enc_to_dec_proj: if text == width { None } else { Some(Linear::load(&projection, text, width, true)?) },
+            enc_to_dec_proj: if text == width {
+                None
+            } else {
+                Some(Linear::load(&projection.wide(), text, width, true)?)
+            },
             decoder: Decoder::load(&config.decoder, &weights.sub("decoder"))?,
             audio_encoder: Encodec::load(&config.audio_encoder, &weights.sub("audio_encoder"))?,
             config: config.clone(),
@@ -148,7 +152,8 @@ impl MusicGen {
             None => states,
         };
         let dtype: DType = states.dtype();
-        Text { states: states * visible.float().cast(dtype).unsqueeze_dim::<3>(2), mask }
+        let states = states * visible.float().cast(dtype).unsqueeze_dim::<3>(2);
+        Text { states: as_type(states, self.decoder.dtype()), mask }
     }
 
     /// Sequences of a batch, one for each of `prompts`, and their text: what [`Self::generate`] begins with.

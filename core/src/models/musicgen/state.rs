@@ -133,6 +133,34 @@ impl DecoderState {
         self.len += time;
     }
 
+    /// Columns that the caches hold at most.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The type of the caches.
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Tokens of the text, padding included.
+    pub(super) fn text_tokens(&self) -> usize {
+        self.cross.iter().flatten().next().map_or(0, |text| text.bias.dims()[3])
+    }
+
+    /// `[capacity, width]`: positions of all columns.
+    pub(super) fn all_positions(&self) -> Tensor<2> {
+        self.positions.clone()
+    }
+
+    /// A layer's keys and values: `[row, head, capacity, d_head]` each.
+    pub(super) fn past(&self, layer: usize) -> [&Tensor<4>; 2] {
+        let Some([keys, values]) = &self.past[layer] else {
+            unreachable!("a layer's cache is put back before it is asked for again")
+        };
+        [keys, values]
+    }
+
     pub(super) fn text(&self, layer: usize) -> Option<&CrossState> {
         self.cross[layer].as_ref()
     }

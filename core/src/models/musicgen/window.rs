@@ -2,12 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
-use super::{
-    Columns, DecoderState, DelayPattern, Generate, GenerateError, Lane, MusicGen, Progress, Sequence, Step, Text, Tie,
+use super::{DecoderState, DelayPattern, Generate, GenerateError, Lane, MusicGen, Progress, Sequence, Step, Text, Tie};
+use crate::{
+    checkpoint::Kernels,
+    hooks::{HookPoint, Hooks, Inner, Site, read_floats},
 };
-use crate::hooks::{HookPoint, Hooks, Inner, Site, read_floats};
 
 /// Margin below which a choice counts as tied: some ten roundings of a 32-bit number.
 const TIED: f64 = 1e-6;
@@ -45,8 +46,9 @@ impl Run<'_> {
         let mut from = 0;
         for column in given + 1..pattern.columns() {
             let input = self.input(state.layout().entering(), &pattern, &codes, from, column);
-            let logits = self.model.decoder.forward(hooks, &mut state, input, Columns::Last);
-            let logits = guided(state.layout().branches(logits), self.how.guidance);
+            let decoder = &self.model.decoder;
+            let logits = decoder.forward_codes(hooks, &mut state, input, column - from);
+            let logits = guided(decoder.kernels(), state.layout().branches(logits), self.how.guidance);
             hooks.check()?;
             let logits = read_floats(logits).await?;
             if let Some(bad) = logits.iter().position(|logit| !logit.is_finite()) {
@@ -77,7 +79,7 @@ impl Run<'_> {
         state.with_first_step(self.offset)
     }
 
-    /// Columns `from..to` of `rows` (branch and sequence): `[row, codebook, time]`.
+    /// Columns `from..to` of `rows` (branch and sequence): `[row, codebook, time]` in row-major order.
     fn input(
         &self,
         rows: &[(usize, usize)],
@@ -85,7 +87,7 @@ impl Run<'_> {
         codes: &[Vec<Vec<u32>>],
         from: usize,
         to: usize,
-    ) -> Tensor<3, Int> {
+    ) -> Vec<i64> {
         let pad = self.model.config().decoder.pad_token_id;
         let mut flat = Vec::with_capacity(rows.len() * pattern.codebooks * (to - from));
         for &(branch, sequence) in rows {
@@ -95,8 +97,7 @@ impl Run<'_> {
                 flat.extend(columns.iter().map(|column| i64::from(column[codebook])));
             }
         }
-        let shape = [rows.len(), pattern.codebooks, to - from];
-        Tensor::from_data(TensorData::new(flat, shape), &self.model.device())
+        flat
     }
 
     fn choose(
@@ -147,7 +148,7 @@ impl Run<'_> {
         let mut replay = hooks.replayed(&watched)?;
         let mut state = self.state(&mut replay, &lanes, column);
         let input = self.input(state.layout().entering(), pattern, codes, 0, column);
-        self.model.decoder.forward(&mut replay, &mut state, input, Columns::Last);
+        self.model.decoder.forward_codes(&mut replay, &mut state, input, column);
         let Ok(cache) = replay.finish() else {
             // Such as a value that has to be as wide as the pattern is at its step.
             return Ok("its origin was not found, since an edit does not fit all steps at once".to_owned());
@@ -171,11 +172,12 @@ fn is_of_text(point: HookPoint) -> bool {
 }
 
 /// `uncond + guidance · (cond − uncond)` of the branches, or the only branch that there is.
-pub(crate) fn guided(branches: Vec<Tensor<4>>, guidance: f64) -> Tensor<4> {
+pub(crate) fn guided(kernels: Option<&dyn Kernels>, branches: Vec<Tensor<4>>, guidance: f64) -> Tensor<4> {
     let mut branches = branches.into_iter();
     let Some(cond) = branches.next() else { unreachable!("there is a conditional branch") };
-    match branches.next() {
-        Some(uncond) => uncond.clone() + (cond - uncond) * guidance,
-        None => cond,
-    }
+    let Some(uncond) = branches.next() else { return cond };
+    let Some(kernels) = kernels else { return uncond.clone() + (cond - uncond) * guidance };
+    let shape = cond.dims();
+    let [cond, uncond] = [cond, uncond].map(|x| x.reshape([shape[0] * shape[1] * shape[2], shape[3]]));
+    kernels.guide(cond, uncond, guidance).reshape(shape)
 }

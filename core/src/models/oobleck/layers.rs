@@ -7,7 +7,7 @@ use burn::{module::Module, tensor::Tensor};
 use super::OobleckConfig;
 use crate::{
     checkpoint::{LoadError, Weights},
-    nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, in_tiles},
+    nn::{Conv, ConvShape, ConvTranspose, Local, Preceding, in_tiles, largest, lengths},
 };
 
 /// Dilations of the residual units between two strides.
@@ -21,6 +21,8 @@ const LAST_KERNEL: usize = 3;
 #[derive(Module, Debug)]
 pub(super) struct Stack {
     layers: Vec<Layer>,
+    /// Numbers that a buffer of the device holds.
+    buffer: usize,
 }
 
 /// All convolutions but the first of each stack begin with a snake, `x + sin²(exp(α) x) / (exp(β) + 1e-9)` with `α` and `β`
@@ -57,7 +59,7 @@ impl Stack {
         let shape =
             ConvShape { channels: [last, config.encoder_hidden_size], kernel: LAST_KERNEL, stride: 1, dilation: 1 };
         layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, true, &snake)?));
-        Ok(Self { layers })
+        Ok(Self { layers, buffer: weights.limits().buffer })
     }
 
     /// Takes the tensors of a decoder.
@@ -77,7 +79,14 @@ impl Stack {
         let snake = Preceding::Snake(weights.sub("snake1"));
         let shape = ConvShape { channels: [last, config.audio_channels], kernel: KERNEL, stride: 1, dilation: 1 };
         layers.push(Layer::Conv(Conv::zero_ended(&weights.sub("conv2"), shape, false, &snake)?));
-        Ok(Self { layers })
+        Ok(Self { layers, buffer: weights.limits().buffer })
+    }
+
+    /// Whether the device's buffers hold all that becomes of the whole of `x` `[batch, channel, time]`.
+    pub(super) fn fits(&self, x: &Tensor<3>) -> bool {
+        let [batch, _, time] = x.dims();
+        let lengths = lengths(&self.layers, time);
+        batch.saturating_mul(largest(&self.layers, &lengths, lengths[self.layers.len()])) <= self.buffer
     }
 
     /// All layers; `visit` sees what each puts out.
@@ -94,7 +103,7 @@ impl Stack {
 
     /// As [`Self::forward`], for `tile` steps of the result at a time.
     pub(super) fn forward_tiled(&self, x: &Tensor<3>, tile: usize) -> Tensor<3> {
-        in_tiles(&self.layers, x, tile)
+        in_tiles(&self.layers, x, tile, self.buffer)
     }
 }
 
@@ -148,6 +157,14 @@ impl Local for Layer {
             Self::Conv(conv) => conv.inputs(range),
             Self::ConvTranspose(conv) => conv.inputs(range),
             Self::Residual(residual) => residual.conv1.inputs(residual.conv2.inputs(range)),
+        }
+    }
+
+    fn numbers(&self) -> [usize; 2] {
+        match self {
+            Self::Conv(conv) => conv.numbers(),
+            Self::ConvTranspose(conv) => conv.numbers(),
+            Self::Residual(residual) => residual.conv1.numbers(),
         }
     }
 }

@@ -11,14 +11,17 @@ mod names;
 
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::relu},
+    tensor::{DType, Tensor, activation::relu},
 };
 
 pub use config::OobleckConfig;
 use layers::Stack;
 pub use names::StableAudioToolsNames;
 
-use crate::checkpoint::{LoadError, Weights};
+use crate::{
+    checkpoint::{LoadError, Weights},
+    nn::as_type,
+};
 
 /// Added to the standard deviation of a latent.
 const LEAST_DEVIATION: f64 = 1e-4;
@@ -44,7 +47,7 @@ pub struct Latents {
 impl Latents {
     /// Latents drawn with unit normal `noise` of the same shape.
     pub fn sample(&self, noise: Tensor<3>) -> Tensor<3> {
-        self.mean.clone() + self.std.clone() * noise
+        self.mean.clone() + self.std.clone() * as_type(noise, self.std.dtype())
     }
 }
 
@@ -55,6 +58,8 @@ impl Oobleck {
     /// [`LoadError`] if a tensor is missing or of another shape, or if `config` asks for what is not built.
     pub fn load(config: &OobleckConfig, weights: &Weights) -> Result<Self, LoadError> {
         config.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
+        // Of 16 bits, sound would have the noise of 8 or 11.
+        let weights = &weights.wide();
         Ok(Self {
             encoder: Stack::encoder(config, &weights.sub("encoder"))?,
             decoder: Stack::decoder(config, &weights.sub("decoder"))?,
@@ -82,7 +87,7 @@ impl Oobleck {
     /// If there are fewer samples than one hop, or the channels are not the model's.
     pub fn encode(&self, wave: Tensor<3>) -> Latents {
         self.check_wave(&wave);
-        self.latents(self.encoder.forward(wave.swap_dims(1, 2), |_| ()))
+        self.latents(self.encoder.forward(wide(wave), |_| ()))
     }
 
     /// As [`Self::encode`], for `tile` steps of the latents at a time: see [`Self::decode_tiled`].
@@ -91,7 +96,7 @@ impl Oobleck {
     /// As [`Self::encode`].
     pub fn encode_tiled(&self, wave: Tensor<3>, tile: usize) -> Latents {
         self.check_wave(&wave);
-        self.latents(self.encoder.forward_tiled(&wave.swap_dims(1, 2), tile))
+        self.latents(self.encoder.forward_tiled(&wide(wave), tile))
     }
 
     /// Audio of latents.
@@ -103,11 +108,14 @@ impl Oobleck {
     /// If there is nothing to decode, or the channels are not the model's.
     pub fn decode(&self, latents: Tensor<3>) -> Tensor<3> {
         self.check_latents(&latents);
-        self.decoder.forward(latents.swap_dims(1, 2), |_| ()).swap_dims(1, 2)
+        if self.decoder.fits(&latents) {
+            return self.decoder.forward(wide(latents), |_| ()).swap_dims(1, 2);
+        }
+        self.decoder.forward_tiled(&wide(latents), usize::MAX).swap_dims(1, 2)
     }
 
     /// As [`Self::decode`], for `tile` steps of the latents at a time, so that the memory for long audio stays that of one
-    /// tile.
+    /// tile; for fewer where a device's buffers cannot hold that many.
     ///
     /// Each layer of a tile is given what its samples depend on beyond the tile, and no more: the result is that of
     /// [`Self::decode`].
@@ -117,7 +125,7 @@ impl Oobleck {
     pub fn decode_tiled(&self, latents: Tensor<3>, tile: usize) -> Tensor<3> {
         self.check_latents(&latents);
         let samples = tile.max(1).saturating_mul(self.hop());
-        self.decoder.forward_tiled(&latents.swap_dims(1, 2), samples).swap_dims(1, 2)
+        self.decoder.forward_tiled(&wide(latents), samples).swap_dims(1, 2)
     }
 
     /// What each layer of the encoder puts out; a residual unit is one layer.
@@ -168,9 +176,14 @@ impl Oobleck {
     }
 }
 
+/// `[batch, channel, time]` as the layers take it, in 32 bits.
+fn wide(x: Tensor<3>) -> Tensor<3> {
+    as_type(x, DType::F32).swap_dims(1, 2)
+}
+
 /// Outputs of all layers with the axes in the order of the reference.
 fn outputs(stack: &Stack, x: Tensor<3>) -> Vec<Tensor<3>> {
     let mut outputs = Vec::new();
-    stack.forward(x.swap_dims(1, 2), |output| outputs.push(output.clone().swap_dims(1, 2)));
+    stack.forward(wide(x), |output| outputs.push(output.clone().swap_dims(1, 2)));
     outputs
 }

@@ -10,7 +10,7 @@ use burn::{
 
 use super::config::PasstConfig;
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{LoadError, Rows, Weights},
     hooks::{HookPoint, Hooks, Inner, Part, Site},
     nn::{LayerNorm, Linear, held},
 };
@@ -128,7 +128,7 @@ impl Vit {
         }
         let x = hooks.at(HookPoint::encoder(None, Site::FinalNorm), self.norm.forward(x));
         let features = (x.clone().narrow(1, 0, 1) + x.narrow(1, 1, 1)) / 2.0;
-        let logits = self.head.linear.forward(self.head.norm.forward(features.clone()));
+        let logits = self.head.linear.forward_rows(self.head.norm.forward(features.clone()), Rows::Steps);
         VitOutput { logits: logits.squeeze_dim(1), features: features.squeeze_dim(1) }
     }
 
@@ -206,9 +206,10 @@ impl FusedAttention {
             hooks.at(HookPoint::encoder(layer, Site::SelfAttn(inner)), part).swap_dims(1, 2)
         };
         let (q, k, v) = (part(0, Inner::Q), part(1, Inner::K), part(2, Inner::V));
-        let scores = q.matmul(k.swap_dims(2, 3)) * (self.d_head as f64).powf(-0.5);
+        let scores = self.proj.matmul(q, k.swap_dims(2, 3)) * (self.d_head as f64).powf(-0.5);
         let pattern = hooks.at(HookPoint::encoder(layer, Site::SelfAttn(Inner::Pattern)), self.proj.softmax(scores));
-        let z = hooks.at(HookPoint::encoder(layer, Site::SelfAttn(Inner::Z)), pattern.matmul(v).swap_dims(1, 2));
+        let z =
+            hooks.at(HookPoint::encoder(layer, Site::SelfAttn(Inner::Z)), self.proj.matmul(pattern, v).swap_dims(1, 2));
         self.proj.forward(z.reshape([rows, tokens, width]))
     }
 }

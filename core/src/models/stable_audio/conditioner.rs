@@ -2,18 +2,18 @@
 //!
 //! References: `StableAudioProjectionModel` and `StableAudioPipeline.encode_prompt`, diffusers 0.42.1,
 //! `pipelines/stable_audio/` (Apache-2.0); `T5Conditioner` and `NumberConditioner`, stable-audio-tools 0.0.19,
-//! `models/conditioners.py` (MIT). Differs: the text encoder computes in the device's type, not always in 16 bits.
+//! `models/conditioners.py` (MIT). Differs: text encoder and projections always compute in 32 bits, not in 16.
 
 use std::f32::consts::PI;
 
 use burn::{
     module::Module,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 
 use super::{StableAudio, StableAudioConfig, config::ProjectionConfig};
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{LoadError, Rows, Weights},
     hooks::Hooks,
     models::t5::TokenIds,
     nn::Linear,
@@ -70,6 +70,8 @@ struct NumberConditioner {
 
 impl Conditioners {
     pub(super) fn load(config: &ProjectionConfig, weights: &Weights) -> Result<Self, LoadError> {
+        // Of what all steps begin with, as the text encoder: in 32 bits.
+        let weights = &weights.wide();
         let number = |name: &str| NumberConditioner::load(config, &weights.sub(name).sub("time_positional_embedding"));
         let (from, to) = (config.text_encoder_dim, config.conditioning_dim);
         let text = &weights.sub("text_projection");
@@ -104,14 +106,13 @@ impl NumberConditioner {
             features.extend(angles().map(f32::cos));
         }
         let shape = [numbers.len(), 1, 2 * self.frequencies.len() + 1];
-        self.linear.forward(upload(features, shape, device))
+        self.linear.forward_rows(upload(features, shape, device, DType::F32), Rows::Steps)
     }
 }
 
-/// `values` on `device`, in its default float type.
-pub(super) fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
-    let float = device.settings().float_dtype.into();
-    Tensor::from_data(TensorData::new(values, shape).convert_dtype(float), device)
+/// `values` on `device`, in the type `float`.
+pub(super) fn upload<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device, float: DType) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape).convert_dtype(float), (device, float))
 }
 
 impl StableAudio {

@@ -6,22 +6,22 @@
 //! text skips the cross-attention, whose output there is exactly zero (projections of zeros without bias); both halves
 //! share what is below the first layer.
 
-use std::{f64::consts::PI, ops::Range};
+use std::{f64::consts::PI, ops::Range, sync::Arc};
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, activation::silu},
+    tensor::{DType, Device, Tensor},
 };
 
 use super::{
-    attention::{Attention, Rotary, joined, portions, some},
+    attention::{Attention, Conditions, Rotary, joined, portions, repeated, some},
     conditioner::{Conditioning, upload},
     config::DitConfig,
 };
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{Act, Kernels, LoadError, Rows, Weights},
     hooks::{HookPoint, Hooks, Inner, Part, Site},
-    nn::{LayerNorm, Linear, held},
+    nn::{LayerNorm, Linear, as_type, held, matmul},
 };
 
 /// The transformer: noisy latents, conditions and time in, a velocity out.
@@ -40,6 +40,8 @@ pub struct Dit {
     postprocess_conv: Pointwise,
     #[module(skip)]
     config: DitConfig,
+    #[module(skip)]
+    kernels: Option<Arc<dyn Kernels>>,
 }
 
 /// `second(silu(first(x)))`
@@ -54,6 +56,8 @@ struct Projection {
 struct Pointwise {
     /// `[out, in]`
     weight: Param<Tensor<2>>,
+    #[module(skip)]
+    kernels: Option<Arc<dyn Kernels>>,
 }
 
 /// `x + attn1(norm1(x))`, then `x + attn2(norm2(x), conditions)`, then `x + mlp(norm3(x))`.
@@ -74,6 +78,8 @@ struct SwiGlu {
     inward: Linear,
     outward: Linear,
     hidden: usize,
+    /// Hidden units that are computed at once.
+    at_once: usize,
 }
 
 /// What a generation computes once.
@@ -89,8 +95,8 @@ pub(super) struct Prepared {
     reading: usize,
     /// `[sequence, 1, width]`
     global: Tensor<3>,
-    /// Per layer, keys and values of the reading rows: `[row, token, group · d_head]`.
-    keys_values: Vec<[Tensor<3>; 2]>,
+    /// Per layer, keys and values of the reading rows.
+    keys_values: Vec<Conditions>,
     rotary: Rotary,
 }
 
@@ -119,6 +125,7 @@ impl Dit {
             proj_out: Linear::load(&weights.sub("proj_out"), width, channels, false)?,
             postprocess_conv: Pointwise::load(&weights.sub("postprocess_conv"), channels)?,
             config: config.clone(),
+            kernels: weights.kernels(),
         })
     }
 
@@ -137,6 +144,16 @@ impl Dit {
         self.preprocess_conv.weight.val().device()
     }
 
+    /// The type of the residual stream.
+    fn dtype(&self) -> DType {
+        self.preprocess_conv.weight.val().dtype()
+    }
+
+    /// The device's own kernels, if it has any.
+    pub(super) fn kernels(&self) -> Option<&dyn Kernels> {
+        self.kernels.as_deref()
+    }
+
     /// What does not depend on the noise: projected conditions, their keys and values, the angles of `length` latents.
     pub(super) fn prepare(&self, hooks: &Hooks, conditioning: &Conditioning, guided: bool, length: usize) -> Prepared {
         let sequences = conditioning.rows();
@@ -151,21 +168,25 @@ impl Dit {
             conditions.extend(conditioning.negative.clone().or(nothing));
         }
         let reading = sequences * conditions.len();
-        let conditions = self.cross_attention_proj.forward(Tensor::cat(conditions, 0));
-        let of_layer =
-            |layer: &Layer| layer.attn2.keys_values(conditions.clone()).map(|x| repeated(x, conditioning.copies));
+        let conditions = as_type(Tensor::cat(conditions, 0), self.dtype());
+        let conditions = self.cross_attention_proj.forward(conditions, None);
+        let global = self.global_proj.forward(as_type(conditioning.global.clone(), self.dtype()), None);
+        let of_layer = |(index, layer): (usize, &Layer)| {
+            let wants = |inner| hooks.wants(HookPoint::dit(index, Site::CrossAttn(inner)));
+            layer.attn2.conditions(conditions.clone(), conditioning.copies, wants(Inner::K) || wants(Inner::V))
+        };
         Prepared {
             sequences,
             copies: conditioning.copies,
             branches: if guided { 2 } else { 1 },
             reading,
-            global: repeated(self.global_proj.forward(conditioning.global.clone()), conditioning.copies),
-            keys_values: self.layers.iter().map(of_layer).collect(),
+            global: repeated(global, conditioning.copies),
+            keys_values: self.layers.iter().enumerate().map(of_layer).collect(),
             rotary: Rotary::new(&self.config, length + 1, &conditions),
         }
     }
 
-    /// The velocity at noisy latents of unit variance, for every row of every branch.
+    /// The velocity at noisy latents of unit variance, for every row of every branch, in the type of the latents.
     ///
     /// # Shapes
     /// - `x`: `[sequence, channels, length]`; `times`: one for all, or one for each sequence
@@ -184,18 +205,27 @@ impl Dit {
         times: &[f64],
     ) -> Tensor<3> {
         hooks.begin_copies(step, prepared.sequences, prepared.copies);
-        let x = x.swap_dims(1, 2);
+        let dtype = x.dtype();
+        let x = as_type(x, self.dtype()).swap_dims(1, 2);
         let x = self.preprocess_conv.forward(x.clone()) + x;
-        let global = prepared.global.clone() + self.timestep_proj.forward(self.time_features(times));
-        let one = Tensor::cat(vec![global, self.proj_in.forward(x)], 1);
-        let x = Tensor::cat(vec![one; prepared.branches], 0);
+        let time = self.time_features(times);
+        let global = if times.len() == prepared.sequences {
+            self.timestep_proj.forward(time, Some(prepared.global.clone()))
+        } else {
+            prepared.global.clone() + self.timestep_proj.forward(time, None)
+        };
+        let x = self.proj_in.forward(x);
+        let x = match &self.kernels {
+            Some(kernels) => kernels.prepend(global, x, prepared.branches),
+            None => Tensor::cat(vec![Tensor::cat(vec![global, x], 1); prepared.branches], 0),
+        };
         let mut x = hooks.at(HookPoint::dit(None, Site::Embed), x);
         for (index, layer) in self.layers.iter().enumerate() {
             x = layer.forward(hooks, index, x, prepared);
         }
         let [rows, positions, width] = x.dims();
         let x = self.proj_out.forward(x.slice([0..rows, 1..positions, 0..width]));
-        (self.postprocess_conv.forward(x.clone()) + x).swap_dims(1, 2)
+        as_type(self.postprocess_conv.forward(x.clone()) + x, dtype).swap_dims(1, 2)
     }
 
     /// `[cos(2π t w), sin(2π t w)]`: `[time, 1, time_proj_dim]`.
@@ -206,17 +236,8 @@ impl Dit {
             angles().map(f32::cos).chain(angles().map(f32::sin)).collect::<Vec<f32>>()
         };
         let features = times.iter().flat_map(features).collect();
-        upload(features, [times.len(), 1, self.config.time_proj_dim], &self.device())
+        upload(features, [times.len(), 1, self.config.time_proj_dim], &self.device(), self.dtype())
     }
-}
-
-/// Every row `copies` times, next to each other.
-fn repeated(x: Tensor<3>, copies: usize) -> Tensor<3> {
-    if copies == 1 {
-        return x;
-    }
-    let [rows, time, width] = x.dims();
-    x.unsqueeze_dim::<4>(1).expand([rows, copies, time, width]).reshape([rows * copies, time, width])
 }
 
 impl Projection {
@@ -227,21 +248,28 @@ impl Projection {
         })
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.second.forward(silu(self.first.forward(x)))
+    /// `residual` plus the projection of `x`, which has one row for each sequence or is a sequence.
+    fn forward(&self, x: Tensor<3>, residual: Option<Tensor<3>>) -> Tensor<3> {
+        let rows = if x.dims()[1] == 1 { Rows::Steps } else { Rows::Positions };
+        let hidden = self.first.forward_act(x, rows, Act::Silu);
+        match residual {
+            Some(residual) => self.second.forward_added(hidden, rows, residual),
+            None => self.second.forward_rows(hidden, rows),
+        }
     }
 }
 
 impl Pointwise {
     fn load(weights: &Weights, channels: usize) -> Result<Self, LoadError> {
         let weight = weights.tensor("weight", [channels, channels, 1])?;
-        Ok(Self { weight: held(weight.reshape([channels, channels])) })
+        Ok(Self { weight: held(weight.reshape([channels, channels])), kernels: weights.kernels() })
     }
 
     /// `[row, time, channels]`
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [rows, time, channels] = x.dims();
-        let y = x.reshape([rows * time, channels]).matmul(self.weight.val().transpose());
+        let x = x.reshape([rows * time, channels]);
+        let y = matmul(self.kernels.as_deref(), x, self.weight.val().transpose());
         y.reshape([rows, time, channels])
     }
 }
@@ -254,7 +282,7 @@ impl Layer {
         let (heads, groups) = (config.num_attention_heads, config.num_key_value_attention_heads);
         Ok(Self {
             norm1: norm("norm1")?,
-            attn1: Attention::load(config, width, heads, &weights.sub("attn1"))?,
+            attn1: Attention::load(config, width, heads, &weights.sub("attn1"))?.of_one_stream(),
             norm2: norm("norm2")?,
             attn2: Attention::load(config, cross, groups, &weights.sub("attn2"))?,
             norm3: norm("norm3")?,
@@ -265,24 +293,14 @@ impl Layer {
     fn forward(&self, hooks: &mut Hooks, layer: usize, x: Tensor<3>, prepared: &Prepared) -> Tensor<3> {
         let at = |site| HookPoint::dit(layer, site);
         let x = hooks.at(at(Site::ResidPre), x);
-        let attended = self.attend_to_all(hooks, layer, x.clone(), &prepared.rotary);
-        let x = x + hooks.at(at(Site::SelfAttnOut), attended);
+        let inner = |inner| at(Site::SelfAttn(inner));
+        let z = self.attn1.attend_to_all(hooks, inner, self.norm1.forward(x.clone()), &prepared.rotary);
+        let x = self.attn1.to_out().forward_hooked(hooks, at(Site::SelfAttnOut), z, Rows::Positions, x);
         let x = hooks.at(at(Site::ResidMid), x);
         let x = self.add_conditions(hooks, layer, x, prepared);
         let into_mlp = hooks.at(at(Site::MlpIn), x.clone());
-        let out = self.mlp.forward(hooks, at(Site::MlpPost), self.norm3.forward(into_mlp));
-        let x = x + hooks.at(at(Site::MlpOut), out);
+        let x = self.mlp.forward(hooks, at, self.norm3.forward(into_mlp), x);
         hooks.at(at(Site::ResidPost), x)
-    }
-
-    fn attend_to_all(&self, hooks: &mut Hooks, layer: usize, x: Tensor<3>, rotary: &Rotary) -> Tensor<3> {
-        let at = |inner| HookPoint::dit(layer, Site::SelfAttn(inner));
-        let x = self.norm1.forward(x);
-        let [q, k, v] = self.attn1.queries_keys_values(x);
-        let q = hooks.at(at(Inner::Q), q);
-        let k = hooks.at(at(Inner::K), k);
-        let v = hooks.at(at(Inner::V), v);
-        self.attn1.attend(hooks, at, rotary.turn(&q), [rotary.turn(&k), v])
     }
 
     /// `x` plus what the cross-attention says of it; rows without conditions pass by.
@@ -292,19 +310,14 @@ impl Layer {
         let point = HookPoint::dit(layer, Site::CrossAttnOut);
         let reading = prepared.reading;
         let readers = if reading == rows { x.clone() } else { x.clone().slice([0..reading, 0..time, 0..width]) };
-        let q = hooks.at(at(Inner::Q), self.attn2.queries(self.norm2.forward(readers.clone())));
-        let [k, v] = prepared.keys_values[layer].clone().map(|x| self.attn2.by_head(x));
-        let k = hooks.at(at(Inner::K), k);
-        let v = hooks.at(at(Inner::V), v);
-        let attended = self.attn2.attend(hooks, at, q, [k, v]);
-        if reading == rows {
-            return x + hooks.at(point, attended);
-        }
-        if hooks.wants(point) {
+        let readers = self.norm2.forward(readers);
+        let z = self.attn2.attend_to_conditions(hooks, at, readers, &prepared.keys_values[layer]);
+        if reading < rows && hooks.wants(point) {
+            let attended = self.attn2.to_out().forward(z);
             let silent = Tensor::zeros([rows - reading, time, width], (&attended.device(), attended.dtype()));
             return x + hooks.at(point, Tensor::cat(vec![attended, silent], 0));
         }
-        x.slice_assign([0..reading, 0..time, 0..width], readers + attended)
+        self.attn2.to_out().forward_hooked(hooks, point, z, Rows::Positions, x)
     }
 }
 
@@ -314,23 +327,35 @@ impl SwiGlu {
             inward: Linear::load(&weights.sub("0.proj"), width, 2 * hidden, true)?,
             outward: Linear::load(&weights.sub(2), hidden, width, true)?,
             hidden,
+            at_once: weights.limits().at_once,
         })
     }
 
-    /// Positions are taken in the same portions whether or not a hook looks at the hidden units, so that it changes no bit.
-    fn forward(&self, hooks: &mut Hooks, point: HookPoint, x: Tensor<3>) -> Tensor<3> {
+    /// `residual` plus this of `x`. Positions are taken in the same portions whether or not a hook looks at the hidden units,
+    /// so that it changes no bit.
+    fn forward(
+        &self,
+        hooks: &mut Hooks,
+        at: impl Fn(Site) -> HookPoint,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+    ) -> Tensor<3> {
         let [rows, time, width] = x.dims();
         let positions = rows * time;
         let x = x.reshape([positions, 1, width]);
-        let portions = portions(positions, 2 * self.hidden);
-        let hidden = |part: &Range<usize>| self.inward.forward_gated_silu(some(&x, part));
-        let out: Vec<Tensor<3>> = if hooks.wants(point) {
-            let whole = joined(portions.iter().map(hidden).collect()).reshape([rows, time, self.hidden]);
-            let whole = hooks.at(point, whole).reshape([positions, 1, self.hidden]);
-            portions.iter().map(|part| self.outward.forward(some(&whole, part))).collect()
-        } else {
-            portions.iter().map(|part| self.outward.forward(hidden(part))).collect()
-        };
-        joined(out).reshape([rows, time, width])
+        let portions = portions(positions, 2 * self.hidden, self.at_once);
+        let inward = |part: &Range<usize>| self.inward.forward_act(some(&x, part), Rows::Positions, Act::GatedSilu);
+        let whole = hooks.wants(at(Site::MlpPost)).then(|| {
+            let whole = joined(portions.iter().map(inward).collect()).reshape([rows, time, self.hidden]);
+            hooks.at(at(Site::MlpPost), whole).reshape([positions, 1, self.hidden])
+        });
+        let hidden = |part: &Range<usize>| whole.as_ref().map_or_else(|| inward(part), |whole| some(whole, part));
+        if let ([all], false) = (&*portions, hooks.wants(at(Site::MlpOut))) {
+            let residual = residual.reshape([positions, 1, width]);
+            let out = self.outward.forward_added(hidden(all), Rows::Positions, residual);
+            return out.reshape([rows, time, width]);
+        }
+        let out = joined(portions.iter().map(|part| self.outward.forward(hidden(part))).collect());
+        residual + hooks.at(at(Site::MlpOut), out.reshape([rows, time, width]))
     }
 }

@@ -6,13 +6,15 @@
 
 use std::{cell::Cell, f64::consts::PI, ops::ControlFlow};
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Conditioning, StableAudio, dit::Prepared};
 use crate::{
+    checkpoint::Kernels,
     diffusion::{self, Noise, Observed, SamplerSettings, Schedule},
     hooks::{HookPoint, Hooks, Site},
+    nn::as_type,
 };
 
 /// How to sample a batch.
@@ -93,7 +95,8 @@ impl StableAudio {
         let prepared = self.transformer.prepare(hooks, conditioning, guided, request.latent_length);
         let sigmas = request.schedule.sigmas(request.steps, request.sigma_min, request.sigma_max);
         let first = sigmas.first().copied().unwrap_or(0.0);
-        let x = noise.initial(&self.device()) * request.initial.factor(first);
+        // The sampler adds up many small steps: in 32 bits, whatever the transformer has.
+        let x = as_type(noise.initial(&self.device()), DType::F32) * request.initial.factor(first);
         let expected = [conditioning.rows(), self.config().latent_channels(), request.latent_length];
         assert_eq!(x.dims(), expected, "shape of the noise");
         let failed = Cell::new(false);
@@ -150,8 +153,17 @@ impl StableAudio {
         let time = sigma.atan() * 2.0 / PI;
         let scaled = x.clone() / variance.sqrt();
         let velocity = self.transformer.velocity(hooks, prepared, step, scaled, &[time]);
-        let velocity = guided(velocity, prepared.sequences, request.guidance, request.rescale);
-        let estimate = x * (data * data / variance) - velocity * (sigma * data / variance.sqrt());
+        let kernels = self.transformer.kernels();
+        let velocity = guided(kernels, velocity, prepared.sequences, request.guidance, request.rescale);
+        let (of_x, of_velocity) = (data * data / variance, sigma * data / variance.sqrt());
+        let estimate = match kernels {
+            Some(kernels) => {
+                let [rows, channels, length] = x.dims();
+                let [x, velocity] = [x, velocity].map(|x| x.reshape([rows * channels, length]));
+                kernels.blend(x, of_x, velocity, -of_velocity).reshape([rows, channels, length])
+            }
+            None => x * of_x - velocity * of_velocity,
+        };
         let point = HookPoint::dit(None, Site::X0);
         if hooks.wants(point) { hooks.at(point, estimate.swap_dims(1, 2)).swap_dims(1, 2) } else { estimate }
     }
@@ -164,14 +176,28 @@ fn is_one(guidance: f64) -> bool {
 
 /// `uncond + guidance · (cond − uncond)` of velocities `[branch · sequence, channels, length]`, brought back by `rescale`;
 /// the velocity itself where there is one branch.
-fn guided(velocity: Tensor<3>, sequences: usize, guidance: f64, rescale: f64) -> Tensor<3> {
+fn guided(
+    kernels: Option<&dyn Kernels>,
+    velocity: Tensor<3>,
+    sequences: usize,
+    guidance: f64,
+    rescale: f64,
+) -> Tensor<3> {
     let [rows, channels, length] = velocity.dims();
     if rows == sequences {
         return velocity;
     }
     let branch = |rows| velocity.clone().slice([rows, 0..channels, 0..length]);
     let (cond, uncond) = (branch(0..sequences), branch(sequences..rows));
-    let output = uncond.clone() + (cond.clone() - uncond) * guidance;
+    let output = match kernels {
+        Some(kernels) => {
+            // As they lie in memory, see `Dit::velocity`.
+            let rows = |x: Tensor<3>| x.swap_dims(1, 2).reshape([sequences * length, channels]);
+            let guided = kernels.guide(rows(cond.clone()), rows(uncond), guidance);
+            guided.reshape([sequences, length, channels]).swap_dims(1, 2)
+        }
+        None => uncond.clone() + (cond.clone() - uncond) * guidance,
+    };
     if rescale == 0.0 {
         return output;
     }

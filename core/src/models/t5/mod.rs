@@ -18,7 +18,7 @@ pub use config::{Activation, FeedForwardProj, T5Config};
 pub use tokenizer::{T5Tokenizer, TokenError, TokenIds};
 
 use crate::{
-    checkpoint::{LoadError, Weights},
+    checkpoint::{LoadError, Rows, Weights},
     hooks::{HookPoint, Hooks, Part, Site},
     nn::{Attention, Embedding, Linear, RmsNorm, held, masked},
 };
@@ -61,6 +61,8 @@ impl T5Encoder {
     /// [`LoadError`] if the configuration contradicts itself, or a tensor is missing or of another shape.
     pub fn load(config: &T5Config, weights: &Weights) -> Result<Self, LoadError> {
         config.check().map_err(|reason| LoadError::Config { path: "config.json".into(), reason })?;
+        // The residual stream of the published encoders leaves the range of 16 bits.
+        let weights = &weights.wide();
         let stack = weights.sub("encoder");
         let shared = weights.sub("shared");
         let inside = stack.sub("embed_tokens");
@@ -141,13 +143,14 @@ impl Block {
         let inner = |inner| point(Site::SelfAttn(inner));
         let x = hooks.at(point(Site::ResidPre), x);
         let normal = self.attention_norm.forward(x.clone());
-        let [q, k, v] = self.attention.queries_keys_values(hooks, inner, normal);
-        let attended = self.attention.attend(hooks, inner, q, [k, v], 1.0, Some(bias));
-        let x = x + hooks.at(point(Site::SelfAttnOut), attended);
+        let [q, k, v] = self.attention.queries_keys_values(hooks, inner, normal, Rows::Positions);
+        let z = self.attention.attend(hooks, inner, q, [k, v], 1.0, Some(bias));
+        let out = self.attention.out_proj();
+        let x = out.forward_hooked(hooks, point(Site::SelfAttnOut), z, Rows::Positions, x);
         let x = hooks.at(point(Site::ResidMid), x);
         let into_mlp = hooks.at(point(Site::MlpIn), x.clone());
         let hidden = hooks.at(point(Site::MlpPost), self.mlp.hidden(self.mlp_norm.forward(into_mlp)));
-        let x = x + hooks.at(point(Site::MlpOut), self.mlp.wo.forward(hidden));
+        let x = self.mlp.wo.forward_hooked(hooks, point(Site::MlpOut), hidden, Rows::Positions, x);
         hooks.at(point(Site::ResidPost), x)
     }
 }
