@@ -14,6 +14,7 @@ mod edits;
 mod embed;
 mod embed_generated;
 mod generate;
+mod gpu_counts;
 mod help;
 mod intervene;
 mod killed;
