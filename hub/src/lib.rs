@@ -12,8 +12,7 @@
 //!
 //! Nothing here prints or ends the process. The environment is read in [`HubConfig::from_env`] alone.
 //!
-//! The crate `hf-hub` is not used: version 1.0 brings an asynchronous runtime and 171 more crates (ureq: 18),
-//! and offers neither resume nor a stall time-out nor a checksum, nor a way to add them.
+//! The crate `hf-hub` is not used: `docs/hub.md` says why, test by test.
 
 #![cfg_attr(
     not(feature = "network"),
