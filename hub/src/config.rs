@@ -3,6 +3,7 @@
 //! Same variables and same order as Python's `huggingface_hub`, so that one setup serves both.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -143,7 +144,8 @@ fn find_token(text: &dyn Fn(&str) -> Option<String>, file: Option<&Path>) -> Res
     let Some(file) = file else { return Ok(None) };
     match std::fs::read_to_string(file) {
         Ok(content) => Token::parse(&content, &file.display().to_string()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // Services and containers have a home that is no folder.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(HubError::io("read the token file", file)(error)),
     }
 }

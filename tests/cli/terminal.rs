@@ -37,7 +37,7 @@ fn text_of_files_reaches_the_terminal_without_its_control_characters() {
     assert_plain(&tonoscope(&args));
     assert_plain(&tonoscope(&["generate", "--no-such-option", OBEYED]));
     // Results as well, and JSON means the same as before.
-    fs::write(path("own.toml"), format!("template = \"a [WHAT] {}\"\nslots = [{{ name = \"WHAT\", words = [\"x\"] }}]\nconcepts = [{{ name = \"oboe\", slot = \"WHAT\", label = \"Guitar\", relevant = [] }}]\n", "\\u001b[2J")).unwrap();
+    fs::write(path("own.toml"), format!("template = \"a [WHAT] {}\"\nslots = [{{ name = \"WHAT\", words = [\"x\"] }}]\nconcepts = [{{ name = \"oboe\", slot = \"WHAT\", label = \"Guitar\", relevant = [\"Guitar\"] }}]\n", "\\u001b[2J")).unwrap();
     let args = ["prompts", "template", "--prompts-per-concept", "1", "--concepts", &path("own.toml")];
     let output = tonoscope(&args);
     assert_plain(&output);
@@ -67,7 +67,7 @@ fn a_reader_that_goes_away_is_no_error() {
     for args in [
         &["points"][..],
         &["--help"],
-        &["prompts", "template", "--prompts-per-concept", "500"],
+        &["prompts", "template", "--prompts-per-concept", "100"],
         &["prompts", "template", "--json"],
         &["models", "list"],
     ] {
