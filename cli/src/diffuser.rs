@@ -8,7 +8,7 @@ use tonoscope_core::models::{
     stable_audio::{Layout, StableAudio, StableAudioFiles},
     t5::T5Tokenizer,
 };
-use tonoscope_hub::{Checkpoint, HubConfig, ModelRef, STABLE_AUDIO, Store, T5};
+use tonoscope_hub::{BuiltIn, Checkpoint, HubConfig, ModelRef, STABLE_AUDIO, Store, T5};
 
 use crate::{
     progress::{self, Transfer},
@@ -132,6 +132,15 @@ impl LoadedDiffuser {
         let mut checksums = vec![];
         for place in &self.folders {
             match place {
+                Place::Folder(folder) if BuiltIn::at(folder).is_some() => {
+                    let files = BuiltIn::at(folder).into_iter().flat_map(BuiltIn::files);
+                    let mut names: Vec<&str> = files.map(|(name, _)| *name).collect();
+                    names.retain(|name| is_weights(Path::new(name)));
+                    names.sort_unstable();
+                    for name in names {
+                        checksums.push((name.to_owned(), sha256(&folder.join(name))?));
+                    }
+                }
                 Place::Folder(folder) => {
                     let mut files = vec![];
                     weights(folder, &mut files)?;

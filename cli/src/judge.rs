@@ -67,7 +67,11 @@ impl JudgeArgs {
         let path = find_weights(&self.judge)?;
         let source = Passt::source(&path)?;
         let beside = path.with_file_name("config.json");
-        let text = beside.is_file().then(|| std::fs::read_to_string(&beside)).transpose();
+        let text = match BuiltIn::content(&beside) {
+            Some(text) => Some(Ok(String::from_utf8_lossy(text).into_owned())),
+            None => beside.is_file().then(|| std::fs::read_to_string(&beside)),
+        };
+        let text = text.transpose();
         let text = text.map_err(|source| LoadError::Read { path: beside.clone(), source })?;
         let found = PasstConfig::described(source.as_ref(), text.as_deref());
         let (config, labels) = found.with_context(|| format!("`{}` is not a PaSST's", path.display()))?;
@@ -138,7 +142,10 @@ fn find_weights(name: &str) -> Result<PathBuf> {
     }
     if let Some(model) = BuiltIn::named(name) {
         announce(name);
-        return in_folder(&model.folder(&HubConfig::from_env()?.cache)?);
+        let weights = |(file, _): &&(&str, &[u8])| holds_weights(Path::new(file));
+        if let Some((file, _)) = model.files().iter().find(weights) {
+            return Ok(model.folder().join(file));
+        }
     }
     if name == PASST {
         return release_file();

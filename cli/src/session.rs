@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tonoscope_backends::{DeviceInfo, DeviceName, Dtype, Kind, Opened, Request, WeightFormat};
 use tonoscope_core::{
-    checkpoint::base_of_adapter,
+    checkpoint::{base_of_adapter, mount},
     models::{
         musicgen::{Beside, Layout, MusicGen, MusicgenFiles},
         t5::T5Tokenizer,
@@ -187,9 +187,11 @@ pub(crate) fn tell_wrapping(wrapping: Option<String>) {
     }
 }
 
-/// Says what it is, if `name` is a model inside the program: nobody shall take its numbers for a published model's.
+/// Says what it is, if `name` is a model inside the program: nobody shall take its numbers for a published model's. Loaders
+/// then find its files in memory.
 pub(crate) fn announce(name: &str) {
     if let Some(model) = BuiltIn::named(name) {
+        mount(&model.folder(), model.files());
         progress::note(&model.note());
     }
 }
@@ -252,6 +254,9 @@ pub(crate) fn checksums(checkpoint: &Checkpoint) -> Result<Vec<(String, String)>
 
 /// Checksum of a file.
 pub(crate) fn sha256(path: &Path) -> Result<String> {
+    if let Some(content) = BuiltIn::content(path) {
+        return Ok(hex(&Sha256::digest(content)));
+    }
     let read = || -> std::io::Result<String> {
         let mut file = std::fs::File::open(path)?;
         let mut hasher = Sha256::new();

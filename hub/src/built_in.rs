@@ -1,11 +1,12 @@
 //! Models inside the program: small ones of our own, so that everything runs with no download.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use super::wanted::{Wanted, Weights};
+use super::{Checkpoint, HubError};
 
-use super::{HubError, hex};
+/// In front of the names of all of them, where a path is needed.
+const PLACE: &str = "built-in:";
 
 /// A model inside the program, trained by `tonoscope train` with the settings in `data/training`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,72 +79,92 @@ impl BuiltIn {
         )
     }
 
-    /// A folder with its files, written into `cache` if it is not there yet.
-    ///
-    /// # Errors
-    /// [`HubError::Io`], [`HubError::DiskFull`] where it cannot be written.
-    pub fn folder(&self, cache: &Path) -> Result<PathBuf, HubError> {
-        let mut hash = Sha256::new();
-        for (name, content) in self.files {
-            hash.update(name);
-            hash.update((content.len() as u64).to_le_bytes());
-            hash.update(content);
+    /// The folder in which its files are found in memory. There is nothing at this path on disk.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        Path::new(PLACE).join(self.name)
+    }
+
+    /// Its files: name within the folder, and content.
+    #[must_use]
+    pub fn files(&self) -> &'static [(&'static str, &'static [u8])] {
+        self.files
+    }
+
+    /// The model whose folder is `folder`.
+    #[must_use]
+    pub fn at(folder: &Path) -> Option<&'static Self> {
+        ALL.iter().find(|model| folder.strip_prefix(PLACE) == Ok(Path::new(model.name)))
+    }
+
+    /// The content of the file at `path`, if it is a model's inside the program.
+    #[must_use]
+    pub fn content(path: &Path) -> Option<&'static [u8]> {
+        let within = path.strip_prefix(PLACE).ok()?;
+        let (model, name) = ALL.iter().find_map(|model| Some((model, within.strip_prefix(model.name).ok()?)))?;
+        model.files.iter().find(|(file, _)| Path::new(file) == name).map(|(_, content)| *content)
+    }
+
+    /// The model as a checkpoint of the kind `wanted`.
+    pub(super) fn checkpoint(&self, wanted: &Wanted) -> Result<Checkpoint, HubError> {
+        #[derive(serde::Deserialize)]
+        struct Config {
+            model_type: Option<String>,
         }
-        let parent = cache.join("built-in");
-        let folder = parent.join(format!("{}-{}", self.name, hex(&hash.finalize()[..8])));
-        let is_there = |(name, content): &(&str, &[u8])| {
-            folder.join(name).metadata().is_ok_and(|found| found.is_file() && found.len() == content.len() as u64)
+        let folder = self.folder();
+        let has = |name: &str| Self::content(&folder.join(name)).is_some();
+        let config = Self::content(&folder.join(wanted.config)).and_then(|text| serde_json::from_slice(text).ok());
+        if let Some(Config { model_type: Some(found) }) = config
+            && !wanted.model_types.contains(&found.as_str())
+        {
+            let expected = wanted.model_types.join("` or `");
+            return Err(HubError::ModelType { place: self.name.to_owned(), found, expected });
+        }
+        let weights = |weights: &Weights| match *weights {
+            Weights::Sharded { single, .. } => has(single),
+            Weights::Files(names) => names.iter().all(|name| has(name)),
         };
-        if self.files.iter().all(is_there) {
-            return Ok(folder);
+        if !has(wanted.config) || !wanted.weights.iter().any(weights) {
+            let (place, missing) = (self.name.to_owned(), vec![wanted.config.to_owned()]);
+            return Err(HubError::Incomplete { place, missing, consists_of: wanted.consists_of });
         }
-        fs::create_dir_all(&parent).map_err(HubError::io("create", &parent))?;
-        let beside = tempfile::Builder::new().prefix(".unpacked-").tempdir_in(&parent);
-        let beside = beside.map_err(HubError::io("write into", &parent))?;
-        for (name, content) in self.files {
-            let path = beside.path().join(name);
-            if let Some(part) = path.parent() {
-                fs::create_dir_all(part).map_err(HubError::io("create", part))?;
-            }
-            fs::write(&path, content).map_err(HubError::write(&path, content.len() as u64))?;
-        }
-        // What is not whole is nobody's: another process may have come first with the same.
-        if folder.exists() {
-            let old = parent.join(format!(".old-{}", std::process::id()));
-            let _ = fs::rename(&folder, &old);
-            let _ = fs::remove_dir_all(&old);
-        }
-        let made = beside.keep();
-        if let Err(error) = fs::rename(&made, &folder) {
-            let _ = fs::remove_dir_all(&made);
-            if !self.files.iter().all(is_there) {
-                return Err(HubError::io("write", &folder)(error));
-            }
-        }
-        Ok(folder)
+        let files = self.files.iter().map(|(name, _)| *name).filter(|name| *name != "README.md").map(str::to_owned);
+        let without = wanted.optional.iter().copied().filter(|name| !has(name));
+        Ok(Checkpoint {
+            folder: folder.clone(),
+            id: None,
+            commit: None,
+            files: files.collect(),
+            without: without.collect(),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{CLAP, HubConfig, MUSICGEN, ModelRef, Store};
     use super::*;
 
     #[test]
-    fn a_model_is_unpacked_once_and_mended_when_it_is_damaged() {
-        let cache = tempfile::tempdir().unwrap();
+    fn a_model_inside_the_program_is_found_without_any_folder() {
+        let nowhere = Path::new("/dev/null/no/such/cache");
+        let store = Store::new(HubConfig::new(nowhere.to_owned()));
         for model in ALL {
-            let folder = model.folder(cache.path()).unwrap();
-            let (name, content) = *model.files.iter().find(|(name, _)| name.ends_with(".safetensors")).unwrap();
-            let weights = folder.join(name);
-            let time = || weights.metadata().unwrap().modified().unwrap();
-            let written = time();
-            assert_eq!(model.folder(cache.path()).unwrap(), folder);
-            assert_eq!(time(), written, "nothing is written twice");
-            fs::write(&weights, "damaged").unwrap();
-            assert_eq!(model.folder(cache.path()).unwrap(), folder);
-            assert_eq!(fs::read(&weights).unwrap(), content);
+            let parsed = store.parse(model.name).unwrap();
+            assert_eq!(parsed, ModelRef::Folder(model.folder()));
+            assert_eq!(BuiltIn::at(&model.folder()), Some(model));
+            for (name, content) in model.files() {
+                assert_eq!(BuiltIn::content(&model.folder().join(name)), Some(*content), "{name}");
+            }
+            assert!(!model.folder().exists() && BuiltIn::content(&model.folder().join("no.json")).is_none());
         }
-        let entries = fs::read_dir(cache.path().join("built-in")).unwrap().count();
-        assert_eq!(entries, ALL.len(), "nothing half-written is left");
+        let model = store.parse("musicgen-nano").unwrap();
+        let found = store.locate(&model, &MUSICGEN).unwrap();
+        assert_eq!(found.files, ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"]);
+        assert_eq!(found.checksum("model.safetensors").map(|sum| sum.len()), Some(64));
+        let error = store.locate(&model, &CLAP).unwrap_err();
+        assert!(error.to_string().contains("model type `musicgen`, expected `clap`"), "{error}");
+        let checks = store.verify(&model, &MUSICGEN, &mut |_: super::super::Event<'_>| {}).unwrap();
+        assert!(checks.len() == 4 && super::super::all_sound(&checks), "{checks:?}");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::checksum::Etag;
 use super::layout::Layout;
 use super::progress::Progress;
 use super::wanted::{Inventory, Wanted};
-use super::{BuiltIn, HubConfig, HubError, HubId, ModelRef};
+use super::{BuiltIn, HubConfig, HubError, HubId, ModelRef, hex};
 
 /// A checkpoint whose files are all there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +27,13 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// The checksum that the Hub gave for `file`: sha256 of a weight file, git's blob sha1 of a small one.
-    /// It was compared when the file came, and is not computed again. `None` outside the cache.
+    /// It was compared when the file came, and is not computed again. Of a model inside the program the sha256; `None` for
+    /// all other folders.
     #[must_use]
     pub fn checksum(&self, file: &str) -> Option<String> {
+        if let Some(content) = BuiltIn::content(&self.folder.join(file)) {
+            return Some(hex(&Sha256::digest(content)));
+        }
         self.id.as_ref()?;
         let blob = std::fs::read_link(self.folder.join(file)).ok()?;
         Etag::parse(blob.file_name()?.to_str()?).map(|etag| etag.as_str().to_owned())
@@ -53,13 +59,14 @@ impl Store {
         &self.config
     }
 
-    /// [`ModelRef::parse`] with this store's home folder. A model inside the program becomes a folder in the cache.
+    /// [`ModelRef::parse`] with this store's home folder. A model inside the program becomes
+    /// [`BuiltIn::folder`].
     ///
     /// # Errors
-    /// [`HubError::Name`]; [`HubError::Io`] or [`HubError::DiskFull`] where the cache cannot be written.
+    /// [`HubError::Name`].
     pub fn parse(&self, text: &str) -> Result<ModelRef, HubError> {
         if let Some(model) = BuiltIn::named(text) {
-            return Ok(ModelRef::Folder(model.folder(&self.config.cache)?));
+            return Ok(ModelRef::Folder(model.folder()));
         }
         Ok(ModelRef::parse(text, self.config.home.as_deref())?)
     }
@@ -70,7 +77,10 @@ impl Store {
     /// [`HubError::NotInCache`] or [`HubError::Incomplete`].
     pub fn locate(&self, model: &ModelRef, wanted: &Wanted) -> Result<Checkpoint, HubError> {
         match model {
-            ModelRef::Folder(folder) => checkpoint(folder, None, None, wanted, model),
+            ModelRef::Folder(folder) => match BuiltIn::at(folder) {
+                Some(model) => model.checkpoint(wanted),
+                None => checkpoint(folder, None, None, wanted, model),
+            },
             ModelRef::Hub { id, revision } => {
                 let layout = Layout::new(&self.config.cache, id);
                 let revision = revision.as_deref().unwrap_or("main");

@@ -12,7 +12,7 @@ use super::layout::Layout;
 use super::manage::{commits, files_of};
 use super::progress::Progress;
 use super::wanted::{ShardIndex, Wanted, Weights, printable};
-use super::{HubError, ModelRef, Store};
+use super::{BuiltIn, Checkpoint, HubError, ModelRef, Store};
 
 /// Largest header that the safetensors format allows.
 const MAX_HEADER: u64 = 100_000_000;
@@ -77,7 +77,10 @@ impl Store {
         progress: &mut dyn Progress,
     ) -> Result<Vec<FileCheck>, HubError> {
         let (id, revision) = match model {
-            ModelRef::Folder(folder) => return Ok(verify_folder(folder, wanted)),
+            ModelRef::Folder(folder) => match BuiltIn::at(folder) {
+                Some(model) => return Ok(verify_built_in(&model.checkpoint(wanted)?)),
+                None => return Ok(verify_folder(folder, wanted)),
+            },
             ModelRef::Hub { id, revision } => (id, revision),
         };
         let layout = Layout::new(&self.config.cache, id);
@@ -115,6 +118,14 @@ impl Store {
         }
         Ok(checks)
     }
+}
+
+/// A file inside the program is as whole as the program.
+fn verify_built_in(checkpoint: &Checkpoint) -> Vec<FileCheck> {
+    let size =
+        |file: &String| BuiltIn::content(&checkpoint.folder.join(file)).map_or(0, |content| content.len() as u64);
+    let check = |file: &String| FileCheck { file: file.clone(), size: size(file), outcome: Outcome::Intact };
+    checkpoint.files.iter().map(check).collect()
 }
 
 /// A file of a snapshot: the name of the blob behind it is its checksum.

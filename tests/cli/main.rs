@@ -4,6 +4,7 @@
 
 mod archives;
 mod bad_input;
+mod built_in;
 mod checkpoints;
 mod classify;
 mod concepts;

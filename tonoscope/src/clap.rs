@@ -73,7 +73,7 @@ impl Pretrained for Clap {
     type Parts = ClapParts;
 
     fn find(search: &mut Search<'_>) -> Result<Found<Self>> {
-        let model = search.store.parse(search.name)?;
+        let model = search.model()?;
         let checkpoint = search.store.open(&model, &CLAP, search.progress)?;
         let files = ClapFiles::open(&checkpoint.folder)?;
         let origin = Origin {

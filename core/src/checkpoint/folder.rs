@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path},
 };
 
-use super::{LoadError, Overlay, PyTorchFile, SafetensorsFile, Source, read_json};
+use super::{LoadError, Overlay, PyTorchFile, SafetensorsFile, Source, exists, read_json};
 
 /// Opens `model.safetensors` or `pytorch_model.bin` of a folder, or the shards that their index lists.
 ///
@@ -26,10 +26,10 @@ pub(crate) fn open_named_folder(folder: &Path, safetensors: &str, pickle: &str) 
     for file in [single.clone(), folder.join(format!("{pickle}.bin"))] {
         let mut index = file.clone().into_os_string();
         index.push(".index.json");
-        if file.exists() {
+        if exists(&file) {
             return open_file(&file);
         }
-        if Path::new(&index).exists() {
+        if exists(Path::new(&index)) {
             return open_shards(folder, Path::new(&index));
         }
     }

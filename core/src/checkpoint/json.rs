@@ -28,6 +28,9 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError
 pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>, LoadError> {
     use std::io::Read;
 
+    if let Some(content) = super::in_memory(path) {
+        return Ok(content.to_vec());
+    }
     let read = |source| LoadError::Read { path: path.to_owned(), source };
     let mut bytes = vec![];
     std::fs::File::open(path).map_err(read)?.take(most + 1).read_to_end(&mut bytes).map_err(read)?;

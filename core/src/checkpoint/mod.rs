@@ -15,6 +15,7 @@ mod json;
 mod kernels;
 mod lfs;
 mod matrix;
+mod mounted;
 mod numbers;
 mod pickle_guard;
 mod pytorch;
@@ -47,6 +48,10 @@ pub use kernels::{
 pub(crate) use lfs::refuse_pointer;
 pub(crate) use matrix::StoredMatrix;
 pub use matrix::{Act, Epilogue, MatrixPacker, MatrixValues, PackedMatrix, Rows, added, gated_silu};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use mounted::exists;
+pub(crate) use mounted::in_memory;
+pub use mounted::mount;
 pub(crate) use numbers::finite_numbers;
 pub use numbers::read_numbers;
 pub use pytorch::PyTorchFile;

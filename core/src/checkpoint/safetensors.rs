@@ -1,6 +1,7 @@
 //! safetensors files: memory-mapped, in memory, or wherever a reader finds their bytes.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     io,
     ops::Range,
@@ -12,7 +13,7 @@ use safetensors::{
     tensor::{Metadata, TensorView},
 };
 
-use super::{LoadError, RawTensor, Source};
+use super::{LoadError, RawTensor, Source, in_memory};
 
 /// One safetensors file: header parsed, data where it lies.
 pub struct SafetensorsFile {
@@ -28,7 +29,7 @@ enum Content {
         file: std::fs::File,
         path: PathBuf,
     },
-    Memory(Vec<u8>),
+    Memory(Cow<'static, [u8]>),
     /// Somewhere else; every tensor is read when it is used.
     Reader {
         read: Box<ReadRange>,
@@ -49,6 +50,10 @@ impl SafetensorsFile {
     /// [`LoadError::Read`] if it cannot be opened, [`LoadError::Lfs`] if it is a pointer, [`LoadError::Corrupt`] if header and length do not agree.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &Path) -> Result<Self, LoadError> {
+        if let Some(bytes) = in_memory(path) {
+            let (header, data_start) = parse(path, bytes)?;
+            return Ok(Self { header, data_start, content: Content::Memory(bytes.into()) });
+        }
         let read = |source| LoadError::Read { path: path.to_owned(), source };
         super::lfs::refuse_pointer_file(path)?;
         let file = std::fs::File::open(path).map_err(read)?;
@@ -66,7 +71,7 @@ impl SafetensorsFile {
     /// [`LoadError::Corrupt`] if header and length do not agree.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, LoadError> {
         let (header, data_start) = parse(Path::new(name), &bytes)?;
-        Ok(Self { header, data_start, content: Content::Memory(bytes) })
+        Ok(Self { header, data_start, content: Content::Memory(bytes.into()) })
     }
 
     /// A file of `len` bytes that `read` finds piece by piece, such as one that a browser's user has picked: the header

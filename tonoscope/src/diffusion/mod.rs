@@ -66,7 +66,7 @@ impl Pretrained for StableAudio {
     type Parts = DiffusionParts;
 
     fn find(search: &mut Search<'_>) -> Result<Found<Self>> {
-        let model = search.store.parse(search.name)?;
+        let model = search.model()?;
         let (folder, mut places, revision) = match &model {
             ModelRef::Folder(folder) => (folder.clone(), vec![Place::Folder(folder.clone())], None),
             ModelRef::Hub { .. } => {

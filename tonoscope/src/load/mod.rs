@@ -6,7 +6,7 @@ mod origin;
 use std::ops::Deref;
 
 use tonoscope_backends::Opened;
-use tonoscope_hub::{Progress, Store};
+use tonoscope_hub::{BuiltIn, ModelRef, Progress, Store};
 
 pub use builder::Builder;
 pub use origin::{Origin, Place, Provenance, sha256};
@@ -41,6 +41,19 @@ pub struct Search<'a> {
     pub store: Store,
     /// Told what is downloaded; may stop it.
     pub progress: &'a mut dyn Progress,
+}
+
+impl Search<'_> {
+    /// What the name stands for. The loaders find the files of a built-in model in memory.
+    ///
+    /// # Errors
+    /// [`Error::Hub`](crate::Error::Hub) if it is no name.
+    pub(crate) fn model(&self) -> Result<ModelRef> {
+        if let Some(model) = BuiltIn::named(self.name) {
+            tonoscope_core::checkpoint::mount(&model.folder(), model.files());
+        }
+        Ok(self.store.parse(self.name)?)
+    }
 }
 
 /// A checkpoint that was found: configurations read, weights not yet.

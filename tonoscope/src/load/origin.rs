@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tonoscope_hub::{Checkpoint, hex};
+use tonoscope_hub::{BuiltIn, Checkpoint, hex};
 
 use crate::{Error, Result};
 
@@ -71,6 +71,15 @@ impl Origin {
                     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     checksums.push((name, sha256(path)?));
                 }
+                Place::Folder(folder) if BuiltIn::at(folder).is_some() => {
+                    let files = BuiltIn::at(folder).into_iter().flat_map(BuiltIn::files);
+                    let mut names: Vec<&str> = files.map(|(name, _)| *name).collect();
+                    names.retain(|name| holds_weights(Path::new(name)));
+                    names.sort_unstable();
+                    for name in names {
+                        checksums.push((name.to_owned(), sha256(&folder.join(name))?));
+                    }
+                }
                 Place::Folder(folder) => {
                     let mut files = vec![];
                     walk(folder, 1, &mut files).map_err(Error::io("read", folder))?;
@@ -100,6 +109,9 @@ impl Origin {
 /// # Errors
 /// [`Error::Io`] if it cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
+    if let Some(content) = BuiltIn::content(path) {
+        return Ok(hex(&Sha256::digest(content)));
+    }
     let read = || -> std::io::Result<String> {
         let mut file = fs::File::open(path)?;
         let mut hasher = Sha256::new();

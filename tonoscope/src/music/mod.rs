@@ -60,7 +60,7 @@ impl Pretrained for MusicGen {
     type Parts = MusicParts;
 
     fn find(search: &mut Search<'_>) -> Result<Found<Self>> {
-        let model = search.store.parse(search.name)?;
+        let model = search.model()?;
         let checkpoint = search.store.open(&model, &MUSICGEN, search.progress)?;
         let beside = checkpoint.folder.join("t5-base");
         let t5 = search.text_encoder.map(ToOwned::to_owned).or_else(|| beside.is_dir().then_some(beside));

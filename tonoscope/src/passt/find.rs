@@ -28,7 +28,11 @@ pub(super) fn weights(search: &mut Search<'_>) -> Result<PathBuf> {
         return Ok(path);
     }
     if let Some(model) = BuiltIn::named(name) {
-        return in_folder(&model.folder(&search.store.config().cache)?);
+        search.model()?;
+        let weights = |(file, _): &&(&str, &[u8])| holds_weights(Path::new(file));
+        if let Some((file, _)) = model.files().iter().find(weights) {
+            return Ok(model.folder().join(file));
+        }
     }
     if name == PASST {
         return release_file(search);

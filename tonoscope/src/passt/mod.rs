@@ -9,6 +9,7 @@ use tonoscope_core::{
     checkpoint::Source,
     models::passt::{self, Classified, Label, Labels, PasstConfig},
 };
+use tonoscope_hub::BuiltIn;
 
 use crate::{
     Audio, Error, Result,
@@ -83,7 +84,11 @@ impl Pretrained for Passt {
         let path = find::weights(search)?;
         let source = passt::Passt::source(&path)?;
         let beside = path.with_file_name("config.json");
-        let text = beside.is_file().then(|| std::fs::read_to_string(&beside)).transpose();
+        let text = match BuiltIn::content(&beside) {
+            Some(text) => Some(Ok(String::from_utf8_lossy(text).into_owned())),
+            None => beside.is_file().then(|| std::fs::read_to_string(&beside)),
+        };
+        let text = text.transpose();
         let text = text.map_err(Error::io("read", &beside))?;
         let (config, labels) = PasstConfig::described(source.as_ref(), text.as_deref())
             .map_err(|source| Error::NoPasst { path: path.clone(), source })?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{GenerationConfig, MusicGen, MusicgenConfig, audiocraft};
 pub(super) use crate::checkpoint::read_json;
 use crate::{
-    checkpoint::{LoadError, Placement, Source, Weights, adapted, open_folder, unwrapped},
+    checkpoint::{LoadError, Placement, Source, Weights, adapted, exists, open_folder, unwrapped},
     models::{
         encodec::Encodec,
         t5::{T5Encoder, T5Tokenizer, TokenError},
@@ -101,7 +101,7 @@ impl MusicgenFiles {
         Ok(Self {
             layout: Layout::Transformers,
             config,
-            generation: if generation.exists() { read_json(&generation)? } else { GenerationConfig::default() },
+            generation: if exists(&generation) { read_json(&generation)? } else { GenerationConfig::default() },
             source: unwrapped(open_folder(folder)?, &["decoder.model.decoder.layer_norm.weight"]),
             tokenizer: folder.join("tokenizer.json"),
         })
