@@ -248,6 +248,10 @@ fn what_a_command_reads_it_does_not_write_over() {
     }
     refused(&["prompts", "annotate", &prompts, "--offline", "--out", &prompts]);
     refused(&["data", "compare", &path("."), "--heard", &path("."), "--csv", &sound]);
+    // The heard file of the same name ends otherwise.
+    fs::create_dir(path("flac")).unwrap();
+    fs::copy(fixture("sound").join("pcm_16.flac"), path("flac/y.flac")).unwrap();
+    refused(&["data", "compare", &path("."), "--heard", &path("flac"), "--csv", &path("flac/y.flac")]);
     // A folder in which a result would be an input.
     let (model, out) = (fixture("musicgen_tiny"), path("out"));
     fs::create_dir(&out).unwrap();

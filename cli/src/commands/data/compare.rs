@@ -68,8 +68,12 @@ struct Through {
 pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
     let names = sound_names(&args.wanted)?;
-    let folders = || [Some(&args.wanted), args.heard.as_ref()].into_iter().flatten();
-    let inputs = Inputs::new(names.iter().flat_map(|name| folders().map(move |folder| folder.join(name))));
+    let heard = match &args.heard {
+        Some(folder) => names.iter().map(|name| counterpart(folder, name)).collect::<Result<Vec<_>>>()?,
+        None => vec![],
+    };
+    let wanted = names.iter().map(|name| args.wanted.join(name));
+    let inputs = Inputs::new(wanted.chain(heard.iter().cloned()));
     let target = args.csv.as_deref().map(|path| output_file(path, &inputs)).transpose()?;
     let mut through = match &args.codec {
         Some(folder) => Some(Through::open(folder, &args.device)?),
@@ -77,7 +81,7 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
     };
     let bar = progress::steps(names.len() as u64, "comparing".to_owned(), "files");
     let mut rows = vec![];
-    for name in names {
+    for (index, name) in names.into_iter().enumerate() {
         if interrupt::asked() {
             return Err(Interrupted::NothingWritten.into());
         }
@@ -85,8 +89,8 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
         let shown = name.display().to_string();
         let (wanted, heard) = match (&mut through, &args.heard) {
             (Some(through), _) => through.pass(wanted).with_context(|| format!("`{shown}`"))?,
-            (None, Some(folder)) => {
-                let heard = read_sound(&counterpart(folder, &name)?)?.to_mono().resample(wanted.sample_rate())?;
+            (None, Some(_)) => {
+                let heard = read_sound(&heard[index])?.to_mono().resample(wanted.sample_rate())?;
                 (wanted, heard)
             }
             (None, None) => return Err(Misuse::new("nothing to compare with").into()),
