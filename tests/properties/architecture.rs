@@ -186,7 +186,9 @@ fn no_path_goes_into_json_as_it_is() {
     let mut files = vec![];
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/src"), &mut files);
     let mut found = 0;
-    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+    // The way itself, and tests, whose paths are UTF-8.
+    let own = |file: &PathBuf| file.ends_with("json_path.rs") || file.ends_with("tests.rs");
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs") && !own(file)) {
         let text = fs::read_to_string(file).unwrap();
         let (mut written, mut before) = (false, "");
         for line in text.lines() {
@@ -210,5 +212,5 @@ fn no_path_goes_into_json_as_it_is() {
             before = line;
         }
     }
-    assert!(found > 8, "{found} fields that are paths");
+    assert!(found > 5, "{found} fields that are paths");
 }
