@@ -8,6 +8,11 @@ check:
 test:
     cargo test --release --workspace
 
+# Mutated files for every parser of outside input, as many as INPUTS each
+fuzz inputs="100000":
+    TONOSCOPE_FUZZ_INPUTS={{inputs}} cargo test --release --workspace --test fuzz -- --nocapture
+    TONOSCOPE_FUZZ_INPUTS={{inputs}} cargo test --release --workspace --lib fuzz:: -- --nocapture
+
 # Parity at real size, with random weights made by transformers in FOLDER; see tests/reference/README.md
 parity folder:
     TONOSCOPE_REAL_SIZE={{folder}} cargo test --release --workspace --test all -- --ignored real_size --nocapture

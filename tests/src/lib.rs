@@ -1,6 +1,7 @@
 //! What the tests share: the fixtures that the reference implementations have written, and how to compare with them.
 
 pub mod claps;
+pub mod fuzz;
 pub mod judges;
 pub mod server;
 pub mod workloads;
