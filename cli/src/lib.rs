@@ -11,6 +11,8 @@ mod failure;
 mod figures;
 mod file_name;
 mod files;
+#[cfg(test)]
+mod fuzz;
 mod guarded;
 mod interrupt;
 mod job;

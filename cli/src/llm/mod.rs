@@ -12,6 +12,8 @@ mod args;
 mod client;
 mod draft;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod json;
 #[cfg(test)]
 mod tests;

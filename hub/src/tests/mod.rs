@@ -3,6 +3,7 @@
 
 mod cache;
 mod downloads;
+mod fuzz;
 mod mirrors;
 mod names;
 mod server;

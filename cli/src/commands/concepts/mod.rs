@@ -3,6 +3,8 @@
 mod build;
 mod counts;
 mod embed;
+#[cfg(test)]
+mod fuzz;
 mod listed;
 mod source;
 

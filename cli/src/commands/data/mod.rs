@@ -1,6 +1,8 @@
 //! `tonoscope data`
 
 mod compare;
+#[cfg(test)]
+mod fuzz;
 mod programs;
 mod qualities;
 mod render;

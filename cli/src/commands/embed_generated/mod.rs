@@ -1,5 +1,7 @@
 //! `tonoscope embed-generated`
 
+#[cfg(test)]
+mod fuzz;
 mod published;
 mod source;
 

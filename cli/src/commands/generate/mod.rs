@@ -1,6 +1,8 @@
 //! `tonoscope generate`
 
 mod batches;
+#[cfg(test)]
+mod fuzz;
 mod plan;
 mod record;
 mod unit;

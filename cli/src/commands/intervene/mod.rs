@@ -3,6 +3,8 @@
 mod args;
 mod directions;
 mod figures;
+#[cfg(test)]
+mod fuzz;
 mod means;
 mod plan;
 mod tables;

@@ -2,6 +2,8 @@
 
 mod argv;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod step;
 
 use std::{io::Write, ops::RangeInclusive, path::PathBuf};

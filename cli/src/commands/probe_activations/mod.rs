@@ -1,6 +1,8 @@
 //! `tonoscope probe-activations`
 
 mod capture;
+#[cfg(test)]
+mod fuzz;
 mod labels;
 mod report;
 

@@ -6,6 +6,8 @@ mod codec;
 mod contrast;
 mod diffusion;
 mod encoded;
+#[cfg(test)]
+mod fuzz;
 mod musicgen;
 mod record;
 mod settings;

@@ -1,5 +1,7 @@
 //! `tonoscope data render`
 
+#[cfg(test)]
+mod fuzz;
 mod notes;
 mod phrases;
 mod scores;

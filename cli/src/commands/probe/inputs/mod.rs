@@ -1,5 +1,7 @@
 //! From files to concepts with their rows.
 
+#[cfg(test)]
+mod fuzz;
 mod generated;
 mod given;
 mod notes;
