@@ -107,7 +107,7 @@ impl DiffuserArgs {
 impl FoundDiffuser {
     /// Places the weights on the device.
     pub(crate) fn load(self, opened: &Opened) -> Result<LoadedDiffuser> {
-        let spinner = progress::spinner(format!("loading {}", self.asked));
+        let spinner = progress::spinner(&format!("loading {}", self.asked));
         let layout = self.files.layout;
         let model = self.files.load(opened.placement.clone())?;
         spinner.finish_and_clear();

@@ -106,7 +106,7 @@ fn lone(file: &Path) -> Checkpoint {
 impl FoundEmbedder {
     /// Places the weights on a device.
     pub(crate) fn load(self, opened: &Opened) -> Result<Embedder> {
-        let spinner = progress::spinner(format!("loading {}", self.args.clap));
+        let spinner = progress::spinner(&format!("loading {}", self.args.clap));
         let key = json!({
             "model": self.args.clap,
             "revision": self.checkpoint.commit,

@@ -58,13 +58,14 @@ impl JobArgs {
             (Some(index), Some(count)) => (index, count),
             (None, Some(1)) => (0, 1),
             // A single task that is submitted again is an array of one: only the user knows of how many it was.
-            (_, Some(count)) => match number("SLURM_ARRAY_TASK_ID")? {
-                Some(index) => (index, count),
-                None => {
+            (_, Some(count)) => {
+                if let Some(index) = number("SLURM_ARRAY_TASK_ID")? {
+                    (index, count)
+                } else {
                     let what = format!("{count} jobs, but nothing says which of them this is");
                     return Err(Misuse::new(what).hint("pass `--job-index`, from 0, or run it as a Slurm array"));
                 }
-            },
+            }
             _ => match (number("SLURM_ARRAY_TASK_ID")?, number("SLURM_ARRAY_TASK_COUNT")?) {
                 (Some(id), Some(count)) => {
                     let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);

@@ -18,6 +18,7 @@ pub(crate) fn one<S: Serializer>(path: impl AsRef<Path>, serializer: S) -> Resul
 }
 
 /// The same for a path that may be absent.
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
 pub(crate) fn optional<S: Serializer>(path: &Option<impl AsRef<Path>>, serializer: S) -> Result<S::Ok, S::Error> {
     path.as_ref().map(shown).serialize(serializer)
 }

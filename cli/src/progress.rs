@@ -16,20 +16,19 @@ pub(crate) fn note(text: &str) {
 }
 
 /// A bar that counts `unit`s.
-pub(crate) fn steps(total: u64, message: String, unit: &str) -> ProgressBar {
+pub(crate) fn steps(total: u64, message: &str, unit: &str) -> ProgressBar {
     let template = format!("{{msg}} {{wide_bar}} {{pos}}/{{len}} {unit} {{per_sec}} ETA {{eta}}");
-    styled(total, &template).with_message(on_one_line(&message))
+    styled(total, &template).with_message(on_one_line(message))
 }
 
 /// A bar that counts bytes.
-pub(crate) fn bytes(total: u64, message: String) -> ProgressBar {
-    styled(total, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}")
-        .with_message(on_one_line(&message))
+pub(crate) fn bytes(total: u64, message: &str) -> ProgressBar {
+    styled(total, "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}").with_message(on_one_line(message))
 }
 
 /// A sign of life for what cannot be counted.
-pub(crate) fn spinner(message: String) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(on_one_line(&message));
+pub(crate) fn spinner(message: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(on_one_line(message));
     bar.enable_steady_tick(std::time::Duration::from_millis(120));
     bar
 }
@@ -47,7 +46,7 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     pub(crate) fn new() -> Self {
-        Self { bar: bytes(0, String::new()), done: HashMap::new() }
+        Self { bar: bytes(0, ""), done: HashMap::new() }
     }
 
     fn advance(&mut self, file: &str, done: u64) {
@@ -71,7 +70,7 @@ impl Progress for Transfer {
                 self.bar.set_position(done);
             }
             Event::Waiting { file } => {
-                self.bar.println(shown(&format!("waiting for another process that writes {file}")))
+                self.bar.println(shown(&format!("waiting for another process that writes {file}")));
             }
             Event::Retrying { file, attempt, wait, error } => {
                 let text = format!("{file}: {error}; attempt {attempt} in {} s", wait.as_secs());

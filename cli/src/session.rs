@@ -199,7 +199,7 @@ pub(crate) fn announce(name: &str) {
 impl FoundModel {
     /// Places the weights on the device.
     pub(crate) fn load(self, opened: &Opened) -> Result<LoadedModel> {
-        let spinner = progress::spinner(format!("loading {}", self.asked));
+        let spinner = progress::spinner(&format!("loading {}", self.asked));
         let layout = self.files.layout;
         let model = self.files.load(opened.placement.clone())?;
         spinner.finish_and_clear();

@@ -160,6 +160,9 @@ pub fn certificates(lookup: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf
 
 /// `text`, the value of `setting`, without the slash at its end, if it can be the address of a server; `token` is the
 /// variable that a token belongs into.
+///
+/// # Errors
+/// [`HubError::BadSetting`] if it cannot be one, or holds a password.
 #[cfg(feature = "network")]
 pub fn check_address(setting: &str, text: &str, token: Option<&str>) -> Result<String, HubError> {
     let bad = |reason: String| HubError::BadSetting { setting: setting.into(), reason };

@@ -291,15 +291,15 @@ impl HubError {
     /// The error without `token`, which a server may have put into what it sends.
     pub(super) fn without(mut self, token: Option<&Token>) -> Self {
         let Some(token) = token else { return self };
-        let text = match &mut self {
-            Self::ModelType { found: text, .. }
-            | Self::Network { reason: text, .. }
-            | Self::Certificate { reason: text, .. }
-            | Self::Status { message: text, .. }
-            | Self::Header { found: text, .. }
-            | Self::BadIndex { reason: text, .. }
-            | Self::NoFile { file: text, .. } => text,
-            _ => return self,
+        let (Self::ModelType { found: text, .. }
+        | Self::Network { reason: text, .. }
+        | Self::Certificate { reason: text, .. }
+        | Self::Status { message: text, .. }
+        | Self::Header { found: text, .. }
+        | Self::BadIndex { reason: text, .. }
+        | Self::NoFile { file: text, .. }) = &mut self
+        else {
+            return self;
         };
         *text = token.hidden_in(text);
         self

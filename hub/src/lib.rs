@@ -39,7 +39,8 @@ mod progress;
 mod proxy;
 mod secret;
 mod store;
-#[cfg(all(test, feature = "network"))]
+#[cfg(test)]
+#[cfg(feature = "network")]
 mod tests;
 mod verify;
 mod wanted;

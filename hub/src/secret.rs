@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_token_is_hidden_in_every_escaping() {
-        let each: &dyn Fn(&dyn Fn(u8) -> String) -> String = &|with| escaped(with);
+        let each = |with: &dyn Fn(u8) -> String| escaped(with);
         let json = each(&|byte| format!("\\u{byte:04x}"));
         let forms = [
             KEY.to_owned(),

@@ -97,7 +97,7 @@ fn an_interrupted_run_says_what_is_finished_and_ends_with_130() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let finished = || fs::read_dir(place.path("out/units")).map_or(0, |files| files.count()) > 4;
+    let finished = || fs::read_dir(place.path("out/units")).map_or(0, std::iter::Iterator::count) > 4;
     while !finished() && process.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }

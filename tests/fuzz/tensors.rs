@@ -118,7 +118,7 @@ fn means() {
     let shapes = tensors.iter().map(|(name, shape)| (name.parse().unwrap(), (*shape).try_into().unwrap())).collect();
     let device = Device::default();
     check_repaired("means", &[seed], safetensors, |bytes| {
-        drop(MeanActivations::from_bytes("x", bytes.to_vec(), &key, &shapes, &device))
+        drop(MeanActivations::from_bytes("x", bytes.to_vec(), &key, &shapes, &device));
     });
 }
 

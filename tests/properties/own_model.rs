@@ -72,7 +72,7 @@ impl Toy {
         hooks.at(at(Site::LOGITS), self.linear(99, x, VOCABULARY).unsqueeze_dim(1))
     }
 
-    fn attention(&self, hooks: &mut Hooks, layer: usize, x: Tensor<3>) -> Tensor<3> {
+    fn attention(&self, hooks: &mut Hooks, layer: usize, x: &Tensor<3>) -> Tensor<3> {
         let at = |site| HookPoint { component: TOY, layer: Some(layer), site };
         let [rows, time, _] = x.dims();
         let by_head = |x: Tensor<3>| x.reshape([rows, time, HEADS, WIDTH / HEADS]);
@@ -97,7 +97,7 @@ impl Toy {
         for layer in 0..LAYERS {
             let at = |site| HookPoint { component: TOY, layer: Some(layer), site };
             x = hooks.at(at(Site::RESID_PRE), x);
-            x = x.clone() + self.attention(hooks, layer, x);
+            x = x.clone() + self.attention(hooks, layer, &x);
             let gate = hooks.at(at(GATE), relu(self.linear(layer * 10 + 5, x.clone(), 2 * WIDTH)));
             x = x + hooks.at(at(Site::MLP_OUT), self.linear(layer * 10 + 6, gate, WIDTH));
             x = hooks.at(at(Site::RESID_POST), x);

@@ -1,7 +1,5 @@
 //! Every program in `examples` runs.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 use std::{fs, path::Path, process::Command};
 
 /// Cargo builds the examples before the tests of a package, beside the folder of the tests.

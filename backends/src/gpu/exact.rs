@@ -17,7 +17,8 @@ pub(super) fn matmul(a: CubeTensor, b: CubeTensor) -> CubeTensor {
     let out = init_matmul_output(&a, &b, a.dtype);
     let float = f32::elem_type_native();
     let mut types = MatmulElems::from_globals(&MatmulGlobalElems { lhs: float, rhs: float, out: float });
-    let strategy = Strategy::MultiLevel(multi_level::Strategy::SimpleUnit(Default::default()));
+    let strategy =
+        Strategy::MultiLevel(multi_level::Strategy::SimpleUnit(cubek::matmul::routine::BlueprintStrategy::default()));
     let [a, b] = [a, b].map(|x| InputBinding::new(x.binding(), float));
     launch_ref(&strategy, &out.client, a, b, out.clone().binding(), &mut types)
         .unwrap_or_else(|error| panic!("a product without tensor cores is always possible: {error:?}"));

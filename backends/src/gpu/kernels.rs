@@ -41,6 +41,7 @@ pub(super) fn cubes(rows: usize) -> CubeCount {
 
 /// What follows a product, while a kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is compiled in or left out by itself")]
 pub(super) struct After {
     pub(super) bias: bool,
     pub(super) gelu: bool,
@@ -133,17 +134,15 @@ fn rows_times_matrix<E: Float, N: Size>(
         }
         task += comptime!(lanes * outputs);
     }
-    if comptime!(after.residual) {
-        if CUBE_POS_Y == 0 {
-            let mut task = UNIT_POS as usize;
-            while task < more_rows * outputs {
-                let output = CUBE_POS_X as usize * outputs + task % outputs;
-                if output < out {
-                    let at = (all_rows + task / outputs) * out + output;
-                    y[at] = residual[at];
-                }
-                task += comptime!(lanes * outputs);
+    if comptime!(after.residual) && CUBE_POS_Y == 0 {
+        let mut task = UNIT_POS as usize;
+        while task < more_rows * outputs {
+            let output = CUBE_POS_X as usize * outputs + task % outputs;
+            if output < out {
+                let at = (all_rows + task / outputs) * out + output;
+                y[at] = residual[at];
             }
+            task += comptime!(lanes * outputs);
         }
     }
 }

@@ -128,12 +128,12 @@ impl Kernels for GpuKernels {
         if !self.exact || !wide || !known(a) || !known(b) {
             return None;
         }
-        let ([i, j, rows, width], [p, q, _, columns]) = (a.dims(), b.dims());
-        if p * q == 1 && i * j > 1 {
+        let ([outer, inner, rows, width], [outer_b, inner_b, _, columns]) = (a.dims(), b.dims());
+        if outer_b * inner_b == 1 && outer * inner > 1 {
             // One matrix for all: as one product of more rows.
-            let all = a.clone().reshape([1, 1, i * j * rows, width]);
+            let all = a.clone().reshape([1, 1, outer * inner * rows, width]);
             let product: Tensor<4> = there(exact::matmul(as_is(all), as_is(b.clone())));
-            return Some(product.reshape([i, j, rows, columns]));
+            return Some(product.reshape([outer, inner, rows, columns]));
         }
         Some(there(exact::matmul(as_is(a.clone()), as_is(b.clone()))))
     }

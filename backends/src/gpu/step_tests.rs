@@ -269,8 +269,8 @@ fn kernels_that_move_heads_and_steps() {
             return at(row, step, unit, feature);
         }
         let (cos, sin) = (f64::from(cos[step * half + feature % half]), f64::from(sin[step * half + feature % half]));
-        let (a, b) = (at(row, step, unit, feature % half), at(row, step, unit, feature % half + half));
-        if feature < half { a * cos - b * sin } else { b * cos + a * sin }
+        let (even, odd) = (at(row, step, unit, feature % half), at(row, step, unit, feature % half + half));
+        if feature < half { even * cos - odd * sin } else { odd * cos + even * sin }
     };
     let by_head = |units: std::ops::Range<usize>, of: &dyn Fn(usize, usize, usize, usize) -> f64| -> Vec<f64> {
         let rows = (0..rows).flat_map(|row| units.clone().map(move |unit| (row, unit)));

@@ -3,7 +3,7 @@
 //! Sums are taken in two levels, 16 products at a time: their rounding grows with the sixteenth part of the width. No number of
 //! a row depends on how many rows there are, and nothing is rounded to the shorter types of tensor cores.
 
-#![expect(clippy::used_underscore_binding, reason = "only the macro of a kernel reads what stands for its type")]
+#![allow(clippy::used_underscore_binding, reason = "only the macro of a kernel reads what stands for its type")]
 
 use burn_cubecl::{
     cubecl::{self, prelude::*},
@@ -116,10 +116,8 @@ fn tiles_times_matrix(
                         sum += residual[at];
                     }
                     y[at] = sum;
-                } else if comptime!(after.residual) {
-                    if row < all_rows {
-                        y[at] = residual[at];
-                    }
+                } else if comptime!(after.residual) && row < all_rows {
+                    y[at] = residual[at];
                 }
             }
         }

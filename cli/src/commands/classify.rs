@@ -113,7 +113,7 @@ pub(crate) fn run(args: &ClassifyArgs, out: &mut dyn Write) -> Result<()> {
     let device = UsedDevice::new(&args.device, &opened);
     let sha256 = if args.json || target.is_some() { found.sha256()? } else { String::new() };
     let judge = found.load(opened.placement)?;
-    let bar = progress::steps(clips.len() as u64, "classifying".to_owned(), "files");
+    let bar = progress::steps(clips.len() as u64, "classifying", "files");
     let classified = classify_clips(&judge.passt, &clips, &mut |done| {
         bar.set_position(done as u64);
         interrupt::check()

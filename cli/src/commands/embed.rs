@@ -138,7 +138,7 @@ pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
 
 /// The files, read and embedded batch by batch.
 fn embed_files(embedder: &Embedder, paths: &[PathBuf], texts: &[TextReport]) -> Result<Vec<FileReport>> {
-    let bar = progress::steps(paths.len() as u64, "embedding".to_owned(), "files");
+    let bar = progress::steps(paths.len() as u64, "embedding", "files");
     let mut files = Vec::with_capacity(paths.len());
     for batch in paths.chunks(embedder.batch()) {
         if interrupt::asked() {

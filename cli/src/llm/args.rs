@@ -46,6 +46,7 @@ pub(crate) struct LlmArgs {
 }
 
 /// Who is asked.
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a run")]
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Nobody; `noted`: the user has not asked for that.

@@ -183,14 +183,22 @@ impl MeanActivations {
 
 /// Of all means, in any order.
 fn checksum<'a>(means: impl Iterator<Item = (&'a str, &'a [f32])>) -> String {
+    use std::fmt::Write as _;
+
     let sorted: BTreeMap<&str, &[f32]> = means.collect();
     let mut hasher = Sha256::new();
     for (name, values) in sorted {
         hasher.update((name.len() as u64).to_le_bytes());
         hasher.update(name);
-        values.iter().for_each(|value| hasher.update(value.to_le_bytes()));
+        for value in values {
+            hasher.update(value.to_le_bytes());
+        }
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hasher.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The first field in which two objects differ, with both values.

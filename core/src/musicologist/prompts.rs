@@ -72,7 +72,7 @@ fn decode(bytes: &[u8]) -> Result<String, InputError> {
             let unmarked = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
             let text = std::str::from_utf8(unmarked).map_err(|error| {
                 let at = error.valid_up_to();
-                let line = 1 + unmarked[..at].iter().filter(|byte| **byte == b'\n').count();
+                let line = unmarked[..at].split(|byte| *byte == b'\n').count();
                 let at = at + bytes.len() - unmarked.len();
                 bad(format!("line {line} is not text: its byte at index {at} is not UTF-8; save the file as UTF-8"))
             })?;

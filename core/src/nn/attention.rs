@@ -34,6 +34,7 @@ pub struct Attention {
 
 /// Queries, keys and values.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few of them, each as long as it lives")]
 enum Inward {
     Apart(Apart),
     /// Side by side.
@@ -42,6 +43,7 @@ enum Inward {
 
 /// A projection each.
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the names of the checkpoint")]
 struct Apart {
     q_proj: Linear,
     k_proj: Linear,
@@ -94,13 +96,13 @@ impl Attention {
         x: Tensor<3>,
         rows: Rows,
     ) -> [Tensor<4>; 3] {
-        let [q, k, v] = match &self.inward {
+        let [queries, keys, values] = match &self.inward {
             Inward::Apart(Apart { q_proj, k_proj, v_proj }) => Linear::forward_all([q_proj, k_proj, v_proj], x, rows),
-            Inward::Joined(joined) => self.parts(joined.forward_rows(x, rows)),
+            Inward::Joined(joined) => self.parts(&joined.forward_rows(x, rows)),
         };
-        let q = self.split(hooks, at(Inner::Q), q);
-        let k = self.split(hooks, at(Inner::K), k);
-        [q, k, self.split(hooks, at(Inner::V), v)]
+        let queries = self.split(hooks, at(Inner::Q), queries);
+        let keys = self.split(hooks, at(Inner::K), keys);
+        [queries, keys, self.split(hooks, at(Inner::V), values)]
     }
 
     /// Queries of a stream that has its keys from elsewhere; shapes as in [`Self::queries_keys_values`].
@@ -180,7 +182,7 @@ impl Attention {
             }
         };
         let qkv = if [Inner::Q, Inner::K, Inner::V].iter().any(|&inner| hooks.wants(at(inner))) {
-            let [q, k, v] = self.parts(qkv);
+            let [q, k, v] = self.parts(&qkv);
             let mut pass = |inner, x: Tensor<3>| {
                 hooks.at(at(inner), x.reshape([rows, 1, self.heads, self.d_head])).reshape([rows, 1, width])
             };
@@ -249,7 +251,7 @@ impl Attention {
     }
 
     /// Queries, keys and values that lie side by side.
-    fn parts(&self, joined: Tensor<3>) -> [Tensor<3>; 3] {
+    fn parts(&self, joined: &Tensor<3>) -> [Tensor<3>; 3] {
         let width = self.heads * self.d_head;
         [0, 1, 2].map(|part| joined.clone().narrow(2, part * width, width))
     }
@@ -263,6 +265,6 @@ impl Attention {
 
 /// `x` with its second and third axis changed; a reshape where one of them is of length 1.
 fn moved(x: Tensor<4>) -> Tensor<4> {
-    let [a, b, c, d] = x.dims();
-    if b == 1 || c == 1 { x.reshape([a, c, b, d]) } else { x.swap_dims(1, 2) }
+    let [rows, second, third, features] = x.dims();
+    if second == 1 || third == 1 { x.reshape([rows, third, second, features]) } else { x.swap_dims(1, 2) }
 }

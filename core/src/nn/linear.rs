@@ -98,12 +98,11 @@ impl Matrix {
 
     /// The softmax of every row of scores.
     fn softmax(&self, scores: Tensor<2>) -> Tensor<2> {
-        match &self.packed {
-            Some(matrix) => matrix.softmax(scores),
-            None => {
-                let dtype = scores.dtype();
-                as_type(softmax(as_type(scores, DType::F32), 1), dtype)
-            }
+        if let Some(matrix) = &self.packed {
+            matrix.softmax(scores)
+        } else {
+            let dtype = scores.dtype();
+            as_type(softmax(as_type(scores, DType::F32), 1), dtype)
         }
     }
 }
@@ -226,6 +225,6 @@ impl Linear {
     }
 
     fn epilogue(&self, act: Act, residual: Option<Tensor<2>>) -> Epilogue {
-        Epilogue { bias: self.bias.as_ref().map(|bias| bias.val()), act, residual }
+        Epilogue { bias: self.bias.as_ref().map(burn::module::Param::val), act, residual }
     }
 }

@@ -122,9 +122,9 @@ pub fn mutated(parser: &str, seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
     let changes = 1 + dice.below(most);
     for _ in 0..changes {
         if is_text && dice.below(3) > 0 {
-            change_text(&mut input, &mut dice)
+            change_text(&mut input, &mut dice);
         } else {
-            change(&mut input, seeds, &mut dice)
+            change(&mut input, seeds, &mut dice);
         }
     }
     input.truncate(LONGEST);

@@ -79,7 +79,7 @@ pub(crate) fn run(args: &BuildArgs, out: &mut dyn Write) -> Result<()> {
     if index.exists() {
         std::fs::remove_file(&index).with_context(|| format!("cannot remove `{}`", index.display()))?;
     }
-    let bar = progress::steps(tables.len() as u64, "choosing notes".to_owned(), "concepts");
+    let bar = progress::steps(tables.len() as u64, "choosing notes", "concepts");
     let mut concepts = vec![];
     for table in &tables {
         concepts.push(build(table, &found, args, &folder)?);

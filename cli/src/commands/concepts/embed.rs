@@ -132,7 +132,7 @@ pub(crate) fn run(args: &EmbedArgs, out: &mut dyn Write) -> Result<()> {
     let todo: Vec<usize> =
         job.share(all.len(), "blocks of notes").filter(|&index| !units.has(&unit_name(index))).collect();
     let count: usize = todo.iter().map(|&index| all[index].len()).sum();
-    let bar = progress::steps(count as u64, "embedding notes".to_owned(), "notes");
+    let bar = progress::steps(count as u64, "embedding notes", "notes");
     let started = Instant::now();
     for &index in &todo {
         if interrupt::asked() {

@@ -101,7 +101,7 @@ impl NotesArgs {
             return Ok(target);
         }
         let size = archive.metadata().with_context(|| format!("cannot read `{}`", archive.display()))?.len();
-        let bar = progress::bytes(size, format!("unpacking {name}"));
+        let bar = progress::bytes(size, &format!("unpacking {name}"));
         let count = unpack(archive, &target, &Limits::NSYNTH, &mut |done| bar.set_position(done));
         bar.finish_and_clear();
         progress::note(&format!("{} files were unpacked into `{}`", count?, target.display()));

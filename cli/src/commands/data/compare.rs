@@ -79,7 +79,7 @@ pub(super) fn run(args: &CompareArgs, out: &mut dyn Write) -> Result<()> {
         Some(folder) => Some(Through::open(folder, &args.device)?),
         None => None,
     };
-    let bar = progress::steps(names.len() as u64, "comparing".to_owned(), "files");
+    let bar = progress::steps(names.len() as u64, "comparing", "files");
     let mut rows = vec![];
     for (index, name) in names.into_iter().enumerate() {
         if interrupt::asked() {

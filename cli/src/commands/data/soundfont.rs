@@ -373,7 +373,9 @@ pub(super) mod tests {
         let wave: Vec<u8> = (0..400u16).flat_map(|at| ((at % 50) * 600).to_le_bytes()).collect();
         let list = |kind: &[u8; 4], parts: &[([u8; 4], Vec<u8>)]| {
             let mut body = kind.to_vec();
-            parts.iter().for_each(|(id, part)| push(&mut body, *id, part).unwrap());
+            for (id, part) in parts {
+                push(&mut body, *id, part).unwrap();
+            }
             body
         };
         let mut file = b"sfbk".to_vec();

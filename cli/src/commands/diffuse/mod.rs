@@ -87,7 +87,7 @@ pub(crate) fn run(args: &DiffuseArgs, out: &mut dyn Write) -> Result<()> {
     let names = || (0..plan.prompts.len()).map(|prompt| plan.unit(prompt));
     let todo: Vec<usize> = share.filter(|&prompt| !work.is_finished(&units, prompt)).collect();
     let total = todo.len() as u64 * work.ticks();
-    let bar = progress::steps(total, format!("diffusing {} prompts", todo.len()), "steps");
+    let bar = progress::steps(total, &format!("diffusing {} prompts", todo.len()), "steps");
     let started = Instant::now();
     for &prompt in &todo {
         let made = work.unit(prompt, &mut || {

@@ -165,7 +165,7 @@ pub(crate) fn run(args: &EmbedGeneratedArgs, out: &mut dyn Write) -> Result<()> 
     let units = Units::open(&folder, &serde_json::to_value(&plan)?, args.overwrite)?;
     folder.remove(&stale)?;
     let todo: Vec<usize> = share.filter(|&prompt| !units.has(&unit_name(prompt))).collect();
-    let bar = progress::steps((todo.len() * sounds) as u64, "embedding".to_owned(), "files");
+    let bar = progress::steps((todo.len() * sounds) as u64, "embedding", "files");
     let started = Instant::now();
     for &prompt in &todo {
         let made = unit(&generated, &embedder, prompt, &mut |files| {

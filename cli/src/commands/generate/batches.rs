@@ -97,7 +97,7 @@ impl Work<'_> {
         let prompts: Vec<Prompt> = sequences.iter().map(|(_, prompt)| prompt.clone()).collect();
         let mut hooks = Hooks::new(&self.plan.spec, &self.plan.points, &self.edit_tensors)?;
         hooks.begin_batch(first..first + prompts.len(), self.sequences.len())?;
-        let bar = progress::steps(0, format!("generating, {title}"), "steps");
+        let bar = progress::steps(0, &format!("generating, {title}"), "steps");
         let started = Instant::now();
         let mut watch = |progress: Progress| {
             bar.set_length(progress.total as u64);
@@ -114,7 +114,7 @@ impl Work<'_> {
         timings.generate_s += started.elapsed().as_secs_f64();
         let captures = pollster::block_on(captures::read(&hooks.finish()?))?;
         let started = Instant::now();
-        let bar = progress::steps(prompts.len() as u64, format!("decoding, {title}"), "pieces");
+        let bar = progress::steps(prompts.len() as u64, &format!("decoding, {title}"), "pieces");
         let mut pieces = vec![];
         for (index, (codes, tie)) in made.codes.iter().zip(made.first_tie).enumerate() {
             pieces.push(self.write_audio(first + index, codes, tie)?);

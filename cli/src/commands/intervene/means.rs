@@ -85,7 +85,7 @@ impl InterveneArgs {
                     Err(error) => return Err(error.into()),
                 }
             }
-            let bar = progress::steps(0, format!("averaging {}", concept.name), "steps");
+            let bar = progress::steps(0, &format!("averaging {}", concept.name), "steps");
             let how = plan.basis.generate();
             let mut watch = |progress: Progress| {
                 bar.set_length(progress.total as u64);

@@ -120,7 +120,7 @@ fn work(
     let experiment = plan.experiment(plan.techniques[0])?;
     let batches = experiment.rows().div_ceil(worker.rows).max(1) * plan.techniques.len();
     let per_unit = (batches * worker.steps()) as u64;
-    let bar = progress::steps(todo.len() as u64 * per_unit, "intervening".to_owned(), "steps");
+    let bar = progress::steps(todo.len() as u64 * per_unit, "intervening", "steps");
     let started = Instant::now();
     let mut generating = 0.0;
     for (done, &unit) in todo.iter().enumerate() {

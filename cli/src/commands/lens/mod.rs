@@ -155,7 +155,7 @@ pub(crate) fn run(args: &LensArgs, out: &mut dyn Write) -> Result<()> {
     let lens = Lens { model, plan: &plan, judge: judge.as_ref(), translators: translators.as_ref(), folder: &folder };
     let share = job.share(plan.prompts.len(), "prompts");
     let todo: Vec<usize> = share.filter(|&index| !units.has(&plan.unit(index))).collect();
-    let bar = progress::steps(todo.len() as u64 * lens.ticks(), "reading layers".to_owned(), "steps");
+    let bar = progress::steps(todo.len() as u64 * lens.ticks(), "reading layers", "steps");
     let started = Instant::now();
     for (done, &index) in todo.iter().enumerate() {
         let unit = lens.unit(index, &read[index], &mut |ticks| {
@@ -200,7 +200,7 @@ fn fit(
     let how = plan.basis.generate();
     let layers: Vec<usize> = (1..=plan.basis.layers).collect();
     let mut tuning = Tuning::new(model, &layers)?;
-    let bar = progress::steps(prompts.len() as u64, "fitting translators".to_owned(), "prompts");
+    let bar = progress::steps(prompts.len() as u64, "fitting translators", "prompts");
     for prompt in prompts {
         let mut hooks = tonoscope_core::hooks::Hooks::none();
         let made = pollster::block_on(
@@ -212,7 +212,7 @@ fn fit(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let spinner = progress::spinner("solving for the translators".to_owned());
+    let spinner = progress::spinner("solving for the translators");
     let file = pollster::block_on(tuning.fit(model, plan.alpha, &plan.basis.identity()))?;
     spinner.finish_and_clear();
     // Without a key while they are replaced: a kill in between must not leave these under the key of others.

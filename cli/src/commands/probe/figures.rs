@@ -27,7 +27,7 @@ const STEP: &str = "diffusion step";
 
 /// Draws everything that there is.
 pub(super) fn write(finished: &Finished<'_>, summary: &[SummaryRow], folder: &OutputFolder) -> Result<()> {
-    let bar = progress::steps(finished.concepts.len() as u64, "drawing".to_owned(), "concepts");
+    let bar = progress::steps(finished.concepts.len() as u64, "drawing", "concepts");
     for (name, unit) in &finished.concepts {
         trajectory(name, unit, folder)?;
         if let Some(plane) = &unit.plane {

@@ -155,14 +155,17 @@ pub(crate) fn run(args: &ProbeArgs, out: &mut dyn Write) -> Result<()> {
     let share = job.share(names.len(), "concepts");
     let todo: Vec<usize> = share.filter(|&index| !units.has(&names[index])).collect();
     let ticks = plan.settings.classifiers.len() + plan.routes.len();
-    let bar = progress::steps((todo.len() * ticks) as u64, "probing".to_owned(), "classifiers");
+    let bar = progress::steps((todo.len() * ticks) as u64, "probing", "classifiers");
     for index in todo {
         let bytes = match plan.concepts.get(index) {
             Some(_) => {
                 let concept = inputs.concept(index)?;
                 let unit = concept.work(&plan.settings, &mut || {
                     bar.inc(1);
-                    if interrupt::asked() { bail!(Interrupted::Resumable) } else { Ok(()) }
+                    if interrupt::asked() {
+                        bail!(Interrupted::Resumable)
+                    }
+                    Ok(())
                 });
                 let stopped = |error| units.interrupted(error, names.iter().cloned(), "parts");
                 serde_json::to_vec(&unit.map_err(stopped)?)?

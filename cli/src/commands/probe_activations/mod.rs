@@ -111,7 +111,7 @@ pub(crate) fn run(args: &ProbeActivationsArgs, out: &mut dyn Write) -> Result<()
     if let Some(folder) = &folder {
         folder.refuse_inputs([PROBES, TABLE, REPORT])?;
     }
-    let bar = progress::steps(points.len() as u64, "probing".to_owned(), "points");
+    let bar = progress::steps(points.len() as u64, "probing", "points");
     let (mut reports, mut fitted) = (vec![], BTreeMap::new());
     for point in points {
         let features = capture.features(point, branch, &labelled.rows)?;

@@ -91,7 +91,7 @@ pub(super) fn run(args: &TrainArgs, out: &mut dyn Write) -> Result<()> {
 /// Every prompt by an annotator that has learnt from the others: of `folds` parts, prompt i is in part i modulo `folds`.
 fn measure(annotations: &[Annotation], aspects: &[&str], folds: usize) -> Result<Measured> {
     let mut measured = Measured { rules: Evaluation::default(), learnt: Evaluation::default(), folds: vec![] };
-    let bar = progress::steps(folds as u64, "measuring".to_owned(), "folds");
+    let bar = progress::steps(folds as u64, "measuring", "folds");
     for fold in 0..folds {
         let part = |held_out: bool| {
             annotations.iter().enumerate().filter(move |(at, _)| (at % folds == fold) == held_out).map(|(_, one)| one)

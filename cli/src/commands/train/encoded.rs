@@ -46,7 +46,7 @@ impl Clips<'_> {
 
     /// As [`Self::encoded`], kept nowhere.
     pub(super) fn encode(&self, encode: impl Fn(Tensor<3>) -> Result<Vec<f32>>, device: &Device) -> Result<Vec<f32>> {
-        let bar = progress::steps(self.count as u64, "encoding".to_owned(), "clips");
+        let bar = progress::steps(self.count as u64, "encoding", "clips");
         let mut values: Vec<f32> = vec![];
         for first in (0..self.count).step_by(AT_ONCE) {
             let part = first..(first + AT_ONCE).min(self.count);

@@ -210,7 +210,7 @@ fn train<S: Study>(
     }
     interrupt::listen();
     let last = args.until.unwrap_or(settings.steps).min(settings.steps);
-    let bar = progress::steps(settings.steps as u64, settings.name.clone(), "steps");
+    let bar = progress::steps(settings.steps as u64, &settings.name, "steps");
     bar.set_position(trainer.key().step as u64);
     bar.reset_eta();
     while trainer.key().step < last && !interrupt::asked() {

@@ -1,6 +1,6 @@
 //! AIFF and AIFC files.
 //!
-//! Source: Apple, "Audio Interchange File Format: AIFF-C", draft of 1991, and the compression types of QuickTime.
+//! Source: Apple, "Audio Interchange File Format: AIFF-C", draft of 1991, and the compression types of `QuickTime`.
 
 use super::{
     AudioError, SoundFormat, Take,

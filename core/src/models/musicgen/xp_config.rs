@@ -168,6 +168,8 @@ impl Resolver<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use serde_json::json;
 
     use super::*;
@@ -217,7 +219,7 @@ mod tests {
         let mut yaml = "l0: x\n".to_owned();
         for level in 1..14 {
             let below = format!("\"${{l{}}}\", ", level - 1).repeat(10);
-            yaml += &format!("l{level}: [{below}]\n");
+            writeln!(yaml, "l{level}: [{below}]").unwrap();
         }
         assert!(read(&yaml).is_ok());
     }

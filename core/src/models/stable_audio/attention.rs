@@ -29,6 +29,7 @@ pub(super) struct Attention {
 
 /// Queries, keys and values.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few of them, each as long as it lives")]
 enum Inward {
     Apart(Apart),
     /// Side by side.
@@ -37,6 +38,7 @@ enum Inward {
 
 /// A projection each.
 #[derive(Module, Debug)]
+#[expect(clippy::struct_field_names, reason = "the names of the checkpoint")]
 struct Apart {
     to_q: Linear,
     to_k: Linear,

@@ -143,8 +143,8 @@ impl Block {
         let inner = |inner| point(Site::SelfAttn(inner));
         let x = hooks.at(point(Site::ResidPre), x);
         let normal = self.attention_norm.forward(x.clone());
-        let [q, k, v] = self.attention.queries_keys_values(hooks, inner, normal, Rows::Positions);
-        let z = self.attention.attend(hooks, inner, q, [k, v], 1.0, Some(bias));
+        let [queries, keys, values] = self.attention.queries_keys_values(hooks, inner, normal, Rows::Positions);
+        let z = self.attention.attend(hooks, inner, queries, [keys, values], 1.0, Some(bias));
         let out = self.attention.out_proj();
         let x = out.forward_hooked(hooks, point(Site::SelfAttnOut), z, Rows::Positions, x);
         let x = hooks.at(point(Site::ResidMid), x);

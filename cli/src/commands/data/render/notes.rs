@@ -92,8 +92,8 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     let given = args
         .soundfont
         .as_ref()
-        .map(|path| std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display())));
-    let given = given.transpose()?;
+        .map(|path| std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display())))
+        .transpose()?;
     let name = args.soundfont.as_ref().map_or("fluidr3mono_51.sf3".into(), |path| path.to_string_lossy());
     if let Some(program) = args.programs.iter().find(|program| Kind::of(**program).is_none()) {
         return Err(Misuse::new(format!("program {program} is nothing that NSynth has")).into());
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     let wanted =
         |program: u16| Kind::of(program).is_some() && (args.programs.is_empty() || args.programs.contains(&program));
     let name_of_font = &name;
-    let spinner = progress::spinner(format!("reading {name}"));
+    let spinner = progress::spinner(&format!("reading {name}"));
     let font = Soundfont::read(given.as_deref().unwrap_or(BUILT_IN), &wanted).with_context(|| format!("`{name}`"))?;
     spinner.finish_and_clear();
     if let Some(program) = args.programs.iter().find(|program| !font.programs.contains(program)) {
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     });
     let units = Units::open(&folder, &key, args.overwrite)?;
     let audio = folder.within("audio")?;
-    let bar = progress::steps(total as u64, "rendering notes".to_owned(), "notes");
+    let bar = progress::steps(total as u64, "rendering notes", "notes");
     let (mut notes, mut silent) = (vec![], 0);
     let mut of_kind: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     for (instrument, &program) in font.programs.iter().enumerate() {

@@ -147,7 +147,7 @@ pub(super) fn run(args: &PhrasesArgs, out: &mut dyn Write) -> Result<()> {
     let audio = folder.within("audio")?;
     audio.tidy()?;
     let mut renderer = Renderer::open(BUILT_IN, rate).context("the soundfont inside the program")?;
-    let bar = progress::steps(count as u64, "rendering phrases".to_owned(), "phrases");
+    let bar = progress::steps(count as u64, "rendering phrases", "phrases");
     let (mut rows, mut table, mut made) = (vec![], Table::new(), 0);
     let expected = HEADER + 2 * ((args.seconds * f64::from(rate)).round() as u64).max(1);
     for index in 0..count {

@@ -154,7 +154,7 @@ impl AnnotateArgs {
         let mut missing = Missing::default();
         let mut dropped = BTreeMap::new();
         let batches = prompts.len().div_ceil(self.batch);
-        let bar = progress::steps(prompts.len() as u64, "annotating".to_owned(), "prompts");
+        let bar = progress::steps(prompts.len() as u64, "annotating", "prompts");
         let mut annotations = vec![];
         let mut going_on = true;
         for (index, texts) in prompts.chunks(self.batch).enumerate() {

@@ -135,7 +135,7 @@ impl GenerateArgs {
         let mut blocks: Vec<Vec<String>> =
             (0..sizes.len()).map(|index| asking::read_batch(&units, index)).collect::<Result<_>>()?;
         let mut seen: BTreeSet<String> = blocks.iter().flatten().map(|prompt| essence(prompt)).collect();
-        let bar = progress::steps(self.count as u64, "asking for prompts".to_owned(), "prompts");
+        let bar = progress::steps(self.count as u64, "asking for prompts", "prompts");
         let mut number = 0;
         for (index, size) in sizes.into_iter().enumerate() {
             let block = &mut blocks[index];
