@@ -78,16 +78,19 @@ fn real_prompts_become_files_and_the_published_table() {
     let (Some(prompts), Some(annotations)) = (shared("prompt.txt"), shared("annotations.json")) else { return };
     let place = Place::diffusion();
     let text = fs::read(prompts).unwrap();
-    // With a line that is numbered anew, one that is blank, and a byte that is no UTF-8.
+    // With a line that is numbered anew, and one that is blank.
     let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
     let mut some = [lines[0], lines[5], b"  ", lines[250]].join(&b'\n');
-    some.push(0xff);
-    fs::write(place.path("prompts.txt"), some).unwrap();
     let prompts = place.path("prompts.txt");
     let args = ["--prompts", &prompts, "--steps", "6", "--samples", "2", "--snapshots", "0,5", "--seconds-total", "10"];
+    // A byte that is no UTF-8 is refused, and its line named.
+    fs::write(&prompts, [&some[..], &[0xff]].concat()).unwrap();
+    says(&place.fails("diffuse", &args), 1, &["line 4 is not text", "UTF-8"]);
+    some.push(b'x');
+    fs::write(&prompts, some).unwrap();
     let said = place.done("diffuse", "plain", &args);
     assert!(said.contains("3 prompts, 2 samples of each, at 2 steps"), "{said}");
-    // The byte is part of the last prompt, of which no annotation knows.
+    // The letter is part of the last prompt, of which no annotation knows.
     let annotated = [&args[..], &["--annotations", annotations.to_str().unwrap()]].concat();
     says(&place.fails("diffuse", &annotated), 2, &["annotations.json", "says nothing of prompt 2", "prompts annotate"]);
     fs::write(place.path("prompts.txt"), [lines[0], lines[5], lines[250]].join(&b'\n')).unwrap();

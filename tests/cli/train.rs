@@ -267,8 +267,9 @@ fn settings_of_a_model_that_no_memory_holds_are_refused() {
     };
     says(&refused(&with("batch", "1000000000")), 2, &["`batch` is 1000000000", "at most 3600 s"]);
     says(&refused(&with("held_out", "1000000000")), 2, &["`held_out` is 1000000000"]);
-    says(&refused(&with("num_filters", "1000000")), 1, &["it would have more than 536870912 numbers"]);
-    says(&refused(&with("sampling_rate", "4000000000")), 2, &["4000000000 samples per second"]);
+    says(&refused(&with("num_filters", "1000000")), 2, &["num_filters", "expected a whole number from 1 to 131072"]);
+    says(&refused(&with("num_filters", "16384")), 1, &["it would have more than 536870912 numbers"]);
+    says(&refused(&with("sampling_rate", "4000000000")), 2, &["sampling_rate", "expected a whole number"]);
 }
 
 #[test]

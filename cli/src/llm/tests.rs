@@ -73,7 +73,8 @@ fn no_proxy_reads_the_key() {
         };
         line.llm.source_in(&variable, proxies.clone(), None)
     };
-    let error = format!("{:?}", source(Some("sk-secret-0"), "http://gpu/v1").unwrap_err());
+    let error = source(Some("sk-secret-0"), "http://gpu/v1").unwrap_err();
+    let error = format!("{error} {:?}", error.downcast_ref::<crate::failure::Misuse>().unwrap());
     assert!(error.contains("the proxy `http://proxy:3128` would read `OPENAI_API_KEY`"), "{error}");
     assert!(!error.contains("geheim") && error.contains("no_proxy"), "{error}");
     for (key, url) in [(None, "http://gpu/v1"), (Some("k"), "https://gpu/v1"), (Some("k"), "http://127.0.0.1:1/v1")] {

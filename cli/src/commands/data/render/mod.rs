@@ -10,6 +10,9 @@ use std::io::Write;
 
 use anyhow::Result;
 
+#[cfg(test)]
+pub(crate) use notes::play_note;
+
 pub(crate) use notes::{NotesArgs, run as notes};
 
 /// Render notes or phrases

@@ -147,7 +147,7 @@ pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
                     let all = font.programs.iter().map(|program| unit_name(*program));
                     return Err(units.interrupted(Interrupted::Resumable.into(), all, "programs"));
                 }
-                let wave = render(&font, program, pitch, velocity);
+                let wave = play_note(&font, program, pitch, velocity);
                 let wave = wave.with_context(|| format!("`{name_of_font}`, program {program}, key {pitch}"))?;
                 bar.inc(1);
                 if wave.peak() < SILENT {
@@ -259,7 +259,7 @@ fn chosen(kind: Kind, program: u16, args: &NotesArgs) -> Vec<(u8, u8)> {
 }
 
 /// One note as it sounds, mono, at [`RATE`].
-fn render(font: &Soundfont, program: u16, pitch: u8, velocity: u8) -> Result<Waveform> {
+pub(crate) fn play_note(font: &Soundfont, program: u16, pitch: u8, velocity: u8) -> Result<Waveform> {
     const PROGRAM_CHANGE: i32 = 0xC0;
     let mut settings = SynthesizerSettings::new(PLAYED_RATE.cast_signed());
     // NSynth's notes are dry.
@@ -327,7 +327,7 @@ mod tests {
         const LOOPED: u16 = 54;
         let play = |generators: &[[u16; 2]], loops: [u32; 2]| {
             let font = Soundfont::read(&small(generators, loops, 16_000), &|_| true)?;
-            render(&font, 73, 60, 100)
+            play_note(&font, 73, 60, 100)
         };
         let sound = play(&[[LOOPED, 1]], [10, 190]).unwrap();
         assert!(sound.peak() > 0.01 && sound.samples() == LENGTH * RATE as usize);
