@@ -4,7 +4,7 @@
 //! than [`SLOW`] and five times a good file, or holds more memory than [`MEMORY`] and 64 bytes for each byte of input. Input `n` of a parser is the
 //! same in every run. Environment variables choose the amount:
 //!
-//! - `TONOSCOPE_FUZZ_INPUTS=1000000`: inputs per parser; unset, 2000 of them, or as many as [`SECONDS`] allow
+//! - `TONOSCOPE_FUZZ_INPUTS=1000000`: inputs per parser; unset, 1000 of them, or as many as [`SECONDS`] allow
 //! - `TONOSCOPE_FUZZ_SECONDS=600`: longest time per parser
 //! - `TONOSCOPE_FUZZ_PARSER=wav`: only this parser
 //! - `TONOSCOPE_FUZZ_FIRST=1234`: number of the first input, to reproduce a failure
@@ -33,9 +33,9 @@ pub const SLOW: Duration = Duration::from_secs(2);
 /// Memory that a parser may hold beside 64 bytes for each byte of input.
 pub const MEMORY: usize = 256 << 20;
 /// Inputs of a parser where their number is not given.
-const INPUTS: u64 = 2000;
+const INPUTS: u64 = 1000;
 /// Time for a parser where the number of inputs is not given, in seconds.
-pub const SECONDS: f64 = 0.7;
+pub const SECONDS: f64 = 0.35;
 /// Kinds of failures of one parser after which its test ends.
 const MOST_FAILURES: usize = 5;
 /// Attempts at an input that seems slow: the machine may be busy.

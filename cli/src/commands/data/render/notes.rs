@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
@@ -89,11 +89,7 @@ struct Row<'a> {
 
 pub(crate) fn run(args: &NotesArgs, out: &mut dyn Write) -> Result<()> {
     interrupt::listen();
-    let given = args
-        .soundfont
-        .as_ref()
-        .map(|path| std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display())))
-        .transpose()?;
+    let given = args.soundfont.as_deref().map(bytes_of).transpose()?;
     let name = args.soundfont.as_ref().map_or("fluidr3mono_51.sf3".into(), |path| path.to_string_lossy());
     if let Some(program) = args.programs.iter().find(|program| Kind::of(**program).is_none()) {
         return Err(Misuse::new(format!("program {program} is nothing that NSynth has")).into());
@@ -256,6 +252,11 @@ fn chosen(kind: Kind, program: u16, args: &NotesArgs) -> Vec<(u8, u8)> {
         pairs.push((low + pitch as u8, VELOCITIES[velocity]));
     }
     pairs
+}
+
+/// The bytes of the soundfont at `path`.
+fn bytes_of(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// One note as it sounds, mono, at [`RATE`].
