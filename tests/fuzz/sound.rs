@@ -4,7 +4,7 @@ use tonoscope_core::{
     audio::{WavFormat, Waveform},
     corpus::{Score, Split, caption_of_score},
 };
-use tonoscope_tests::fuzz::check;
+use tonoscope_tests::fuzz::{check, check_repaired, ogg};
 
 /// A second-long ramp at a low rate, in one of the formats that are written.
 fn wave(format: WavFormat) -> Vec<u8> {
@@ -75,4 +75,29 @@ fn midi() {
             }
         }
     });
+}
+
+/// Files of `tests/fixtures/sound` by their endings.
+fn recordings(endings: &[&str]) -> Vec<Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sound");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let fits =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|found| endings.iter().any(|ending| found == *ending));
+    paths.iter().filter(|path| fits(path)).map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn recordings_of_every_format() {
+    for (parser, endings) in [
+        ("sound_wav", &["wav", "w64"][..]),
+        ("sound_aiff", &["aiff", "aifc"]),
+        ("sound_flac", &["flac", "oga"]),
+        ("sound_mpeg", &["mp3", "mp2"]),
+        ("sound_vorbis", &["ogg"]),
+        ("sound_opus", &["opus"]),
+        ("sound_aac", &["aac", "m4a"]),
+    ] {
+        check_repaired(parser, &recordings(endings), ogg, |bytes| drop(Waveform::decode(bytes)));
+    }
 }
