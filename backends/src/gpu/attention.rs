@@ -89,7 +89,7 @@ fn softmax_of_scores<E: Float>(scores: &mut Shared<[f32]>, shared: &mut Shared<[
     sync_cube();
 }
 
-/// The sum over slots of what units have in `partial`, into `out`: the end of a weighted sum.
+/// Adds the partial sums of all units in `partial` and writes them to `out`: the last part of a weighted sum.
 #[cube]
 fn gather<E: Float, N: Size>(
     partial: &Shared<[Vector<f32, N>]>,

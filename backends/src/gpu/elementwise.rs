@@ -296,7 +296,7 @@ pub(super) fn embed(
     let (count, dim) = grid(&out, all);
     let dtypes = [types(&tables), integers(&numbers)];
     #[expect(unsafe_code, reason = "a kernel without checks of its own")]
-    // SAFETY: codes are those of a tokenizer or a choice among logits; what is past the end is left alone.
+    // SAFETY: codes come from a tokenizer or from logits, so they index the tables; units past the end return at once.
     unsafe {
         embed_codes::launch_unchecked(
             &out.client,

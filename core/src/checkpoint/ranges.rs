@@ -177,7 +177,7 @@ macro_rules! fractions {
 whole! {
     /// Width of a layer: features, channels or bands.
     width, Width: [1, 1 << 17];
-    /// How many there are of what is computed one after another: layers, blocks, heads, codebooks.
+    /// Number of parts that are computed one after another: layers, blocks, heads, codebooks.
     count, Count: [1, 1024];
     /// Heads of attention; 0 where they are not known.
     heads, Heads: [0, 1024];

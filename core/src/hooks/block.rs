@@ -184,7 +184,7 @@ pub(crate) struct Layout {
     /// `[branch · prompt, step, head, position, feature]`, absent axes being of length 1.
     shape: [usize; 5],
     branches: bool,
-    /// Prompts that there are values for; `None`: the same for all.
+    /// Number of prompts with values of their own. `None`: one value for all prompts.
     prompts: Option<usize>,
     steps: bool,
     positions: bool,

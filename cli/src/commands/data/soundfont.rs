@@ -200,7 +200,7 @@ impl<'a> File<'a> {
             }
         }
         let mut file = b"sfbk".to_vec();
-        // Version 2.1; the rest of what a soundfont says of itself is not needed to play it.
+        // Version 2.1. The other INFO chunks are not needed to play a soundfont.
         let mut info = b"INFO".to_vec();
         push(&mut info, *b"ifil", &[2, 0, 1, 0])?;
         push(&mut file, *b"LIST", &info)?;

@@ -192,7 +192,7 @@ impl Diffusion<'_> {
         self.model.condition(hooks, prompt, negative, start, total).repeat(rows)
     }
 
-    /// An error of what came of a run, with the edits that it went through.
+    /// An error in the results of a run, with the edits that were applied.
     fn blamed(&self, error: anyhow::Error) -> anyhow::Error {
         let points: Vec<String> = self.plan.hooks.edits.iter().map(|edit| format!("`{}`", edit.points)).collect();
         if points.is_empty() { error } else { error.context(format!("after edits at {}", points.join(", "))) }

@@ -1,4 +1,4 @@
-//! Tables of what was generated, mutated.
+//! Mutated tables of generated files.
 
 use tonoscope_tests::fuzz::check;
 

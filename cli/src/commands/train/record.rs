@@ -171,7 +171,7 @@ impl Record {
     }
 }
 
-/// Clears `folder` and the folders in it of what a killed process has left half-written; there may be no such folder.
+/// Removes half-written files of a killed process from `folder` and its subfolders. A missing folder is fine.
 fn tidy_below(folder: &Path) -> Result<()> {
     if !folder.is_dir() {
         return Ok(());
